@@ -1,0 +1,47 @@
+//! `firedrill demo`.
+
+use serde_json::json;
+
+use super::Failure;
+use super::output::Output;
+use crate::demo;
+
+/// What `demo` takes.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only run the stack and leave the drilling to you
+    #[arg(long)]
+    pub(super) serve: bool,
+}
+
+pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
+    let mut unread = None;
+    // A reader who has gone ends the printing, not the drill.
+    let mut say = |line: &str| {
+        if !out.json && unread.is_none() {
+            unread = out.text(line).err();
+        }
+    };
+    if args.serve {
+        return super::run_on_all_cores(demo::serve(&mut say));
+    }
+    let ending = super::run_on_all_cores(demo::run(demo::Options::default(), &mut say))?;
+    if out.json {
+        let acts: Vec<_> = ending.acts.iter().map(act).collect();
+        out.object(&json!({ "held": ending.held, "acts": acts }))?;
+    }
+    match (ending.held, unread) {
+        (false, _) => Err(Failure::said()),
+        (true, Some(failure)) => Err(failure),
+        (true, None) => Ok(()),
+    }
+}
+
+fn act(played: &demo::Played) -> serde_json::Value {
+    json!({
+        "caller": played.act.caller.to_string(),
+        "number": played.act.number,
+        "promise": played.promise.map(|promise| promise.to_string()),
+        "differences": played.differences,
+    })
+}

@@ -1,0 +1,192 @@
+//! The command line: a file a command. Data goes to stdout, everything else to stderr.
+//!
+//! Owns what users type and read. Commands that ask a running Firedrill do so over its API, so they
+//! work from anywhere; `output` is the only one that prints.
+
+mod check;
+mod completions;
+mod demo;
+mod evidence;
+mod failure;
+mod heal;
+mod inject;
+mod output;
+mod partition;
+mod rule;
+mod schema;
+mod serve;
+mod status;
+mod targets;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::DEFAULT_URL;
+use crate::units;
+
+pub use failure::Failure;
+use output::Output;
+use targets::Targets;
+
+/// A proxy that breaks the network on purpose and shows what each side saw
+#[derive(Debug, Parser)]
+#[command(name = "firedrill", version, term_width = 80, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The control port of a running Firedrill; several act on all of them
+    #[arg(
+        long,
+        global = true,
+        env = "FIREDRILL_URL",
+        value_delimiter = ',',
+        default_value = DEFAULT_URL,
+        hide_env_values = true,
+        display_order = 900
+    )]
+    url: Vec<String>,
+
+    /// Print one JSON object (of records: one a line)
+    #[arg(long, global = true, display_order = 901)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  firedrill serve -c firedrill.yaml
+  firedrill inject payment delay latency=300ms --for 30s
+  firedrill inject payment response_loss --method POST --path '/authorize/*'
+  firedrill partition checkout payment,orders --for 1m
+  firedrill evidence --class unseen
+  firedrill heal
+
+A token is taken from FIREDRILL_TOKEN, the level of logs from RUST_LOG.
+Exit codes: 0 done, 1 failed, 2 bad file or usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxies of a file, and the control port
+    Serve(serve::Args),
+    /// Say everything that is wrong with a file
+    Check(check::Args),
+    /// Drill on a small stack that comes with Firedrill
+    Demo(demo::Args),
+    /// Show proxies, rules and partitions, and how they stand
+    Status,
+    /// Make something go wrong on a proxy: make a rule and enable it
+    Inject(inject::Args),
+    /// List rules, show one, switch it, delete it
+    Rule(rule::Args),
+    /// Cut services from each other
+    Partition(partition::Args),
+    /// Disable every rule and every partition, at once
+    Heal,
+    /// Show what each side of an operation saw
+    Evidence(evidence::Args),
+    /// Print the JSON Schema of the file
+    Schema,
+    /// Print the completions of a shell
+    Completions(completions::Args),
+}
+
+impl Cli {
+    /// What is logged when `RUST_LOG` says nothing: a server tells of itself, a command does not.
+    #[must_use]
+    pub fn log_level(&self) -> &'static str {
+        match self.command {
+            Command::Serve(_) | Command::Demo(demo::Args { serve: true }) => "info",
+            // It breaks things on purpose, and says so itself.
+            Command::Demo(_) => "error",
+            _ => "warn",
+        }
+    }
+}
+
+/// Does what was asked for.
+///
+/// # Errors
+/// A [`Failure`], for [`exit`].
+pub fn run(cli: Cli) -> Result<(), Failure> {
+    let out = Output::new(cli.json);
+    let targets = || Targets::new(&cli.url);
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args, &out),
+        Command::Demo(args) => demo::run(&args, &out),
+        Command::Schema => schema::run(&out),
+        Command::Completions(args) => completions::run(&args, &out),
+        Command::Status => ask(status::run(&targets()?, &out)),
+        Command::Inject(args) => ask(inject::run(&args, &targets()?, &out)),
+        Command::Rule(args) => ask(rule::run(&args, &targets()?, &out)),
+        Command::Partition(args) => ask(partition::run(&args, &targets()?, &out)),
+        Command::Heal => ask(heal::run(&targets()?, &out)),
+        Command::Evidence(args) => ask(evidence::run(args, &targets()?, &out)),
+    }
+}
+
+/// What clap has to say: help and the version are data, the rest is a usage error.
+#[must_use]
+pub fn usage(error: clap::Error) -> Failure {
+    output::usage(&error)
+}
+
+/// Prints what went wrong, and answers the exit code.
+#[must_use]
+pub fn exit(ended: Result<(), Failure>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// A command that asks waits for sockets only: one thread does.
+fn ask(asking: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(Failure::of_the_system)?.block_on(asking)
+}
+
+/// Something that runs proxies uses all cores.
+fn run_on_all_cores<T>(running: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let ended = runtime.map_err(Failure::of_the_system)?.block_on(running);
+    ended.map_err(|error| Failure::of_running(&error))
+}
+
+/// A value of `--for`.
+fn lifetime(text: &str) -> Result<String, String> {
+    if text == "forever" {
+        return Ok(text.to_owned());
+    }
+    let checked = units::parse_duration(text).map(|_| text.to_owned());
+    checked.map_err(|_| "expected a duration such as `30s` or `1m30s`, or `forever`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn commands_are_well_formed_and_examples_fit_80_columns() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        command.build();
+        let mut all: Vec<_> = command.get_subcommands_mut().collect();
+        assert!(all.len() > 10);
+        for command in &mut all {
+            let help = command.render_help().to_string();
+            let long = help.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(long, None, "{}", command.get_name());
+        }
+    }
+}

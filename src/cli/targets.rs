@@ -1,0 +1,144 @@
+//! The control planes that a command acts on: all at the same time, and who did not is said.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::output::Output;
+use crate::client::{Client, ClientError};
+
+/// Where the token comes from; an argument could be read by other users of the machine.
+const TOKEN: &str = "FIREDRILL_TOKEN";
+
+#[derive(Debug)]
+pub(super) struct Targets(Vec<Client>);
+
+/// What each target answered, in the order of the URLs.
+pub(super) type Answers<T> = Vec<(String, Result<T, ClientError>)>;
+
+impl Targets {
+    pub(super) fn new(urls: &[String]) -> Result<Self, Failure> {
+        let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+        let clients = urls
+            .iter()
+            .map(|url| Client::new(url.trim(), token.as_deref()));
+        Ok(Self(clients.collect::<Result<_, _>>()?))
+    }
+
+    pub(super) fn clients(&self) -> &[Client] {
+        &self.0
+    }
+
+    /// Asks all of them at the same time: one that hangs does not keep another from healing.
+    pub(super) async fn ask<T, F>(&self, act: impl Fn(Client) -> F) -> Answers<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ClientError>> + Send + 'static,
+    {
+        let asked = self.0.iter().map(|client| {
+            let answer = tokio::spawn(act(client.clone()));
+            (client.url().to_owned(), answer)
+        });
+        let asked: Vec<_> = asked.collect();
+        let mut answers = Vec::with_capacity(asked.len());
+        for (url, answer) in asked {
+            let answer = answer.await.unwrap_or_else(|error| {
+                Err(ClientError::Protocol {
+                    url: url.clone(),
+                    reason: error.to_string(),
+                })
+            });
+            answers.push((url, answer));
+        }
+        answers
+    }
+}
+
+/// Prints what was answered: of one target as it is, of several with their URLs.
+pub(super) fn print<T: Serialize>(
+    out: &Output,
+    mut answers: Answers<T>,
+    text: impl Fn(&T) -> String,
+) -> Result<(), Failure> {
+    if answers.len() == 1
+        && let Some((_, answer)) = answers.pop()
+    {
+        let value = answer?;
+        return if out.json {
+            out.object(&value)
+        } else {
+            out.text(&text(&value))
+        };
+    }
+    if out.json {
+        let targets: Vec<_> = answers.iter().map(target).collect();
+        out.object(&json!({ "targets": targets }))?;
+    }
+    let mut failed = false;
+    for (url, answer) in answers {
+        match answer {
+            Ok(value) if !out.json => out.text(&format!("{url}:\n{}\n", text(&value)))?,
+            Ok(_) => {}
+            Err(error) => {
+                failed = true;
+                say(&url, error);
+            }
+        }
+    }
+    if failed { Err(Failure::said()) } else { Ok(()) }
+}
+
+/// Says on stderr what went wrong at one of several targets.
+pub(super) fn say(url: &str, error: ClientError) {
+    if let Failure::Say {
+        message,
+        hint,
+        exit,
+    } = error.into()
+    {
+        let message = if message.contains(url) {
+            message
+        } else {
+            format!("{url}: {message}")
+        };
+        super::output::failure(&Failure::Say {
+            message,
+            hint,
+            exit,
+        });
+    }
+}
+
+fn target<T: Serialize>((url, answer): &(String, Result<T, ClientError>)) -> Value {
+    match answer {
+        Ok(value) => json!({ "url": url, "result": value }),
+        Err(error) => json!({
+            "url": url,
+            "error": { "message": error.to_string(), "hint": error.hint() },
+        }),
+    }
+}
+
+/// Makes something under `name`, or under `name-2`, `name-3`, … if it is only a suggestion.
+pub(super) async fn make<T, F>(
+    name: &str,
+    fixed: bool,
+    make: impl Fn(String) -> F,
+) -> Result<T, ClientError>
+where
+    F: Future<Output = Result<T, ClientError>>,
+{
+    let mut n = 1u32;
+    loop {
+        let tried = if n == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}-{n}")
+        };
+        match make(tried).await {
+            // Ends: the control plane has room for a bounded number of names.
+            Err(error) if error.is_exists() && !fixed => n += 1,
+            answer => return answer,
+        }
+    }
+}

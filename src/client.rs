@@ -1,0 +1,466 @@
+//! A typed client of the control API.
+//!
+//! One connection a request: a command line asks rarely, and a connection that was kept could be a
+//! dead one when it is needed to heal. Nothing is retried here.
+
+mod error;
+mod records;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::clock;
+use crate::evidence::Filter;
+use crate::wire::{ErrorBody, Healed, List, PartitionItem, ProxyItem, RuleItem, Status};
+
+pub use error::ClientError;
+pub use records::Records;
+
+/// Where `firedrill serve` listens when its file does not say.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:8474";
+
+/// For the connection, name resolution included.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Until an answer begins.
+const ANSWER: Duration = Duration::from_secs(30);
+/// The longest answer that is not a stream of records.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// A control plane's address, and the token for it. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    url: String,
+    host: String,
+    port: u16,
+    authority: HeaderValue,
+    prefix: String,
+    bearer: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the token.
+        write!(f, "Client({})", self.url)
+    }
+}
+
+impl Client {
+    /// A client of the control plane at `url`: `http://host:port`, or `host:port`.
+    ///
+    /// # Errors
+    /// When that is no such URL, or the token can't be sent. Nothing is connected yet.
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        let wrong = |reason| ClientError::Url {
+            url: url.to_owned(),
+            reason,
+        };
+        let full = if url.contains("://") {
+            url.to_owned()
+        } else {
+            format!("http://{url}")
+        };
+        let uri: Uri = full.parse().map_err(|_| wrong("it can't be parsed"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(wrong("https is not supported, only http")),
+            _ => return Err(wrong("it is not http")),
+        }
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(wrong("it holds a user; a token goes into FIREDRILL_TOKEN"));
+        }
+        if uri.query().is_some() {
+            return Err(wrong("it has a query"));
+        }
+        let host = authority.host().trim_matches(['[', ']']);
+        if host.is_empty() {
+            return Err(wrong("it names no host"));
+        }
+        let bearer = token.map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| ClientError::Token)?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(Self {
+            url: url.to_owned(),
+            host: host.to_owned(),
+            port: authority.port_u16().unwrap_or(80),
+            authority: HeaderValue::from_str(authority.as_str())
+                .map_err(|_| wrong("it can't be parsed"))?,
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+            bearer: bearer.transpose()?,
+        })
+    }
+
+    /// As given to [`Client::new`].
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How everything stands.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; so for every method here.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.json(Method::GET, "/v1/status", None).await
+    }
+
+    /// All proxies.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn proxies(&self) -> Result<List<ProxyItem>, ClientError> {
+        self.json(Method::GET, "/v1/proxies", None).await
+    }
+
+    /// One proxy.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn proxy(&self, name: &str) -> Result<ProxyItem, ClientError> {
+        self.json(Method::GET, &at("proxies", name), None).await
+    }
+
+    /// Makes a proxy, of the same object as in the file.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn create_proxy(&self, proxy: &Value) -> Result<ProxyItem, ClientError> {
+        self.json(Method::POST, "/v1/proxies", Some(proxy)).await
+    }
+
+    /// Deletes a proxy.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_proxy(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&at("proxies", name)).await
+    }
+
+    /// All rules.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rules(&self) -> Result<List<RuleItem>, ClientError> {
+        self.json(Method::GET, "/v1/rules", None).await
+    }
+
+    /// One rule.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn rule(&self, name: &str) -> Result<RuleItem, ClientError> {
+        self.json(Method::GET, &at("rules", name), None).await
+    }
+
+    /// Makes a rule, of the same object as in the file.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn create_rule(&self, rule: &Value) -> Result<RuleItem, ClientError> {
+        self.json(Method::POST, "/v1/rules", Some(rule)).await
+    }
+
+    /// Makes a rule, or replaces the one of that name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put_rule(&self, name: &str, rule: &Value) -> Result<RuleItem, ClientError> {
+        self.json(Method::PUT, &at("rules", name), Some(rule)).await
+    }
+
+    /// Alters the given keys of a rule; `enabled`, with or without `ttl`, switches it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn patch_rule(&self, name: &str, keys: &Value) -> Result<RuleItem, ClientError> {
+        self.json(Method::PATCH, &at("rules", name), Some(keys))
+            .await
+    }
+
+    /// Deletes a rule.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_rule(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&at("rules", name)).await
+    }
+
+    /// All partitions.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn partitions(&self) -> Result<List<PartitionItem>, ClientError> {
+        self.json(Method::GET, "/v1/partitions", None).await
+    }
+
+    /// One partition.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn partition(&self, name: &str) -> Result<PartitionItem, ClientError> {
+        self.json(Method::GET, &at("partitions", name), None).await
+    }
+
+    /// Makes a partition, of the same object as in the file.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn create_partition(&self, partition: &Value) -> Result<PartitionItem, ClientError> {
+        self.json(Method::POST, "/v1/partitions", Some(partition))
+            .await
+    }
+
+    /// Makes a partition, or replaces the one of that name.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put_partition(
+        &self,
+        name: &str,
+        partition: &Value,
+    ) -> Result<PartitionItem, ClientError> {
+        self.json(Method::PUT, &at("partitions", name), Some(partition))
+            .await
+    }
+
+    /// Alters the given keys of a partition; `enabled`, with or without `ttl`, switches it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn patch_partition(
+        &self,
+        name: &str,
+        keys: &Value,
+    ) -> Result<PartitionItem, ClientError> {
+        self.json(Method::PATCH, &at("partitions", name), Some(keys))
+            .await
+    }
+
+    /// Deletes a partition.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete_partition(&self, name: &str) -> Result<(), ClientError> {
+        self.delete(&at("partitions", name)).await
+    }
+
+    /// Disables every rule and every partition.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn heal(&self) -> Result<Healed, ClientError> {
+        self.json(Method::POST, "/v1/heal", None).await
+    }
+
+    /// The records in memory, oldest first; open operations too.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn evidence(&self, filter: &Filter) -> Result<Records, ClientError> {
+        self.records(filter, false).await
+    }
+
+    /// The finished records in memory, then each as it finishes, until the process stops.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn follow(&self, filter: &Filter) -> Result<Records, ClientError> {
+        self.records(filter, true).await
+    }
+
+    /// The text that Prometheus scrapes.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let answer = self.send(Method::GET, "/metrics", None).await?;
+        let bytes = self.collect(answer).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn records(&self, filter: &Filter, follow: bool) -> Result<Records, ClientError> {
+        let Filter {
+            id,
+            class,
+            proxy,
+            rule,
+            limit,
+        } = filter;
+        let pairs = [
+            ("id", id.clone()),
+            ("class", class.map(|c| c.to_string())),
+            ("proxy", proxy.clone()),
+            ("rule", rule.clone()),
+            ("limit", limit.map(|n| n.to_string())),
+            ("follow", follow.then(|| "true".to_owned())),
+        ];
+        let pairs = pairs
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| format!("{key}={}", escape(&value))));
+        let query = pairs.collect::<Vec<_>>().join("&");
+        let path = format!("/v1/evidence?{query}");
+        let answer = self.send(Method::GET, &path, None).await?;
+        Ok(Records::new(self.clone(), answer.into_body()))
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, ClientError> {
+        let answer = self.send(method, path, body).await?;
+        let bytes = self.collect(answer).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.protocol(&error))
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.send(Method::DELETE, path, None).await.map(drop)
+    }
+
+    async fn collect(&self, answer: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect();
+        let body = clock::within(ANSWER, body).await;
+        let body = body.ok_or_else(|| self.protocol(&"its answer does not end"))?;
+        Ok(body.map_err(|error| self.protocol(&error))?.to_bytes())
+    }
+
+    /// Asks, and answers a success; anything else is an error.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = clock::within(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
+        let stream = stream
+            .await
+            .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
+        let stream = stream.map_err(|source| ClientError::Connect {
+            url: self.url.clone(),
+            source,
+        })?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
+        // It ends with the answer, or when that is dropped; its error reaches us through those.
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.prefix))
+            .header(HOST, &self.authority);
+        if let Some(bearer) = &self.bearer {
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = body.map_or_else(Bytes::new, |value| value.to_string().into());
+        let request = request.body(Full::new(body));
+        let request = request.map_err(|error| self.protocol(&error))?;
+        let answer = clock::within(ANSWER, sender.send_request(request)).await;
+        let answer = answer.ok_or_else(|| self.protocol(&"it says nothing"))?;
+        let answer = answer.map_err(|error| self.protocol(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(self.refusal(answer).await)
+    }
+
+    async fn refusal(&self, answer: Response<Incoming>) -> ClientError {
+        let status = answer.status();
+        let bytes = match self.collect(answer).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(ErrorBody { error }) => ClientError::Api {
+                status: status.as_u16(),
+                code: error.code,
+                message: error.message,
+                hint: error.hint,
+                path: error.path,
+            },
+            Err(_) => self.protocol(&status_line(status)),
+        }
+    }
+
+    fn protocol(&self, reason: &impl ToString) -> ClientError {
+        ClientError::Protocol {
+            url: self.url.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+fn status_line(status: StatusCode) -> String {
+    format!("it says {status}")
+}
+
+/// The path of an item.
+fn at(collection: &str, name: &str) -> String {
+    format!("/v1/{collection}/{}", escape(name))
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters. A name of dots alone is encoded too:
+/// as a path segment it would mean something else.
+fn escape(text: &str) -> String {
+    let dots = text.bytes().all(|b| b == b'.');
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(byte.into()),
+            b'.' if !dots => out.push('.'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_as_users_write_them() {
+        for (url, host, port, prefix) in [
+            ("http://127.0.0.1:8474", "127.0.0.1", 8474, ""),
+            ("http://127.0.0.1:8474/", "127.0.0.1", 8474, ""),
+            ("localhost:1", "localhost", 1, ""),
+            ("http://chaos.example/fire/", "chaos.example", 80, "/fire"),
+            ("http://[::1]:8474", "::1", 8474, ""),
+        ] {
+            let client = Client::new(url, None).unwrap();
+            let got = (client.host.as_str(), client.port, client.prefix.as_str());
+            assert_eq!(got, (host, port, prefix), "{url}");
+        }
+        for url in ["https://a:1", "ftp://a", "http://", "http://u:p@a", "a b"] {
+            let error = Client::new(url, None).unwrap_err();
+            assert!(matches!(error, ClientError::Url { .. }), "{url}: {error}");
+        }
+        assert!(matches!(
+            Client::new(DEFAULT_URL, Some("a\nb")),
+            Err(ClientError::Token)
+        ));
+    }
+
+    #[test]
+    fn names_are_one_segment_of_a_path() {
+        assert_eq!(at("rules", "p/t"), "/v1/rules/p%2Ft");
+        assert_eq!(at("rules", ".."), "/v1/rules/%2E%2E");
+        assert_eq!(at("rules", "ä?#%"), "/v1/rules/%C3%A4%3F%23%25");
+    }
+}

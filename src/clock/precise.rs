@@ -1,0 +1,167 @@
+//! The last stretch of a wait: one heap of deadlines per runtime, on a timerfd.
+//!
+//! tokio's timer counts whole milliseconds. A timerfd among the runtime's own sockets fires within
+//! tens of microseconds, and wakes the waiting task on the thread that sees it.
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Waker;
+
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Handle, Id};
+
+use super::{Instant, now};
+
+/// A task that waits, ordered by its deadline.
+struct Waiting(Instant, Waker);
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl Eq for Waiting {}
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+/// The deadlines of one runtime.
+struct Driver {
+    timer: AsyncFd<OwnedFd>,
+    heap: Mutex<BinaryHeap<Reverse<Waiting>>>,
+}
+
+/// The drivers of all runtimes that live.
+static DRIVERS: LazyLock<Mutex<HashMap<Id, Weak<Driver>>>> = LazyLock::new(Mutex::default);
+
+thread_local! {
+    /// The driver of the runtime that this thread last worked for.
+    static LAST: RefCell<Option<(Id, Weak<Driver>)>> = const { RefCell::new(None) };
+}
+
+/// Wakes the task at `deadline`, not before, and soon after. Answers `false` where the system has no
+/// such timer; the caller then has to wait by other means.
+pub(super) fn wake_at(deadline: Instant, waker: &Waker) -> bool {
+    driver().is_some_and(|driver| driver.add(deadline, waker).is_ok())
+}
+
+/// Makes the timer of this runtime, if it has none.
+pub(super) fn warm_up() {
+    drop(driver());
+}
+
+fn driver() -> Option<Arc<Driver>> {
+    let runtime = Handle::try_current().ok()?;
+    let known = LAST.with_borrow(|last| match last {
+        Some((id, driver)) if *id == runtime.id() => driver.upgrade(),
+        _ => None,
+    });
+    known.or_else(|| {
+        let driver = Driver::of(&runtime)?;
+        LAST.set(Some((runtime.id(), Arc::downgrade(&driver))));
+        Some(driver)
+    })
+}
+
+impl Driver {
+    fn of(runtime: &Handle) -> Option<Arc<Self>> {
+        let mut drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(driver) = drivers.get(&runtime.id()).and_then(Weak::upgrade) {
+            return Some(driver);
+        }
+        drivers.retain(|_, driver| driver.strong_count() > 0);
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).ok()?;
+        let driver = Arc::new(Self {
+            timer: register(timer).ok()?,
+            heap: Mutex::default(),
+        });
+        drivers.insert(runtime.id(), Arc::downgrade(&driver));
+        runtime.spawn(Arc::clone(&driver).run());
+        Some(driver)
+    }
+
+    fn heap(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Waiting>>> {
+        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, deadline: Instant, waker: &Waker) -> io::Result<()> {
+        let mut heap = self.heap();
+        let first = heap.peek().is_none_or(|Reverse(next)| deadline < next.0);
+        heap.push(Reverse(Waiting(deadline, waker.clone())));
+        if first { self.arm(deadline) } else { Ok(()) }
+    }
+
+    fn arm(&self, deadline: Instant) -> io::Result<()> {
+        // A time of zero would disarm it.
+        let left = deadline.saturating_duration_since(now());
+        let left = left.max(std::time::Duration::from_nanos(1));
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let time = Itimerspec {
+            it_interval: zero,
+            it_value: Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: i64::from(left.subsec_nanos()),
+            },
+        };
+        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::empty(), &time)?;
+        Ok(())
+    }
+
+    /// Wakes who is due, as long as the runtime lives.
+    async fn run(self: Arc<Self>) {
+        loop {
+            let Ok(mut fired) = self.timer.readable().await else {
+                return;
+            };
+            let mut count = [0; 8];
+            let _ = fired.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut count)?));
+            for waker in self.due() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Takes out who is due, and arms for who is next.
+    fn due(&self) -> Vec<Waker> {
+        let mut due = Vec::new();
+        let mut heap = self.heap();
+        while let Some(Reverse(next)) = heap.peek() {
+            if next.0 > now() {
+                // Refused only for a broken timer; the callers' other timer serves then.
+                let _ = self.arm(next.0);
+                break;
+            }
+            due.extend(heap.pop().map(|Reverse(Waiting(_, waker))| waker));
+        }
+        due
+    }
+}
+
+/// Puts a timer among the runtime's sockets.
+#[allow(unsafe_code)]
+fn register(timer: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the `AsyncFd`, which never gives it up: it is closed only
+    // after it was taken off the runtime's poll.
+    let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
+    timer.map_err(io::Error::from)
+}

@@ -1,0 +1,238 @@
+//! The file: YAML to settings, proxies, rules and partitions, or every problem in one go.
+//!
+//! Text becomes a tree (`yaml`; broken syntax ends there), the tree is decoded by functions that
+//! read like the file's documentation (`node`), driven by the registry where faults are concerned.
+//! Each problem has a path, what was expected, the nearest right word, and for a file the line and
+//! column (`places`). JSON bodies of the API meet the same decoder; they have paths only.
+//!
+//! Knows nothing of what is done with a [`Config`]. Reading the one file is the only I/O.
+
+mod address;
+mod faults;
+mod matching;
+mod node;
+mod partitions;
+mod places;
+mod problem;
+mod proxies;
+mod report;
+mod rules;
+mod scalars;
+mod schema;
+mod sections;
+mod value;
+mod write;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::rules::{Edge, Partition, Rule};
+use node::Node;
+use proxies::{Known, items};
+use report::Report;
+use value::Value;
+
+pub use problem::{Problem, Problems};
+pub use schema::schema;
+pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
+pub use write::{edge_to_json, partition_to_json, rule_to_json};
+
+/// What a file says.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Absent: to be chosen.
+    pub seed: Option<u64>,
+    /// The control API.
+    pub control: ControlConfig,
+    /// The second port, if any.
+    pub metrics: Option<MetricsConfig>,
+    /// What is kept of what was observed.
+    pub evidence: EvidenceConfig,
+    /// The header with this team's operation id.
+    pub identity_header: Option<String>,
+    /// What faults may hold and how long things are waited for.
+    pub limits: LimitsConfig,
+    /// Unique by name and by address.
+    pub proxies: Vec<Edge>,
+    /// In the order in which they act.
+    pub rules: Vec<Rule>,
+    /// They come before rules.
+    pub partitions: Vec<Partition>,
+}
+
+/// Keys of the API's answers that may come back with a rule or a partition.
+const READ_ONLY: &[&str] = &["source", "expires_at", "selected", "injected"];
+
+/// Reads and decodes a file. Relative paths in it are relative to its folder.
+///
+/// # Errors
+/// Everything that is wrong with it; that it can't be read, too.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let file = path.display().to_string();
+    let mut config = parse(&read(path, &file)?, &file)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let resolve = |path: &mut Option<PathBuf>| {
+        if let Some(path) = path {
+            *path = folder.join(&*path);
+        }
+    };
+    resolve(&mut config.control.token_file);
+    resolve(&mut config.evidence.file);
+    Ok(config)
+}
+
+fn read(path: &Path, file: &str) -> Result<String, Problems> {
+    let mut bytes = Vec::new();
+    // One byte more than is allowed shows that there is too much, even of a file without end.
+    let read = File::open(path).and_then(|opened| {
+        let mut opened = opened.take(yaml::MAX_BYTES as u64 + 1);
+        opened.read_to_end(&mut bytes)
+    });
+    if let Err(error) = read {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "is the path right? It is relative to where you are",
+            std::io::ErrorKind::PermissionDenied => "may this user read it?",
+            _ => "it must be a YAML file",
+        };
+        let message = format!("can't be read: {error}");
+        return Err(Problems::of_the_file(file, message, Some(hint)));
+    }
+    if bytes.len() > yaml::MAX_BYTES {
+        let message = format!("longer than {} MiB", yaml::MAX_BYTES >> 20);
+        return Err(Problems::of_the_file(file, message, None));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let good = String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default());
+        let (line, column) = yaml::end_of(&good);
+        let mut problems = Problems::of_the_file(
+            file,
+            "is not UTF-8 from here on".to_owned(),
+            Some("save it as UTF-8"),
+        );
+        for problem in &mut problems.list {
+            (problem.line, problem.column) = (Some(line), Some(column));
+        }
+        problems
+    })
+}
+
+/// Decodes a text. `file` is how problems call it; relative paths stay as they are.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
+    let tree = yaml::read(text).map_err(|problem| Problems {
+        file: Some(file.to_owned()),
+        list: vec![problem],
+    })?;
+    // A file in which everything is commented out says nothing, which is allowed.
+    let tree = match tree {
+        Value::Null => Value::Map(Vec::new()),
+        tree => tree,
+    };
+    let report = Report::default();
+    let config = config(&Node::root(&tree, &report));
+    report.finish(Some(file), Some(text))?;
+    Ok(config.unwrap_or_default())
+}
+
+fn config(node: &Node<'_>) -> Option<Config> {
+    node.map(|f| {
+        let seed = f.opt("seed", Node::whole);
+        let control = f.section("control", sections::control);
+        let metrics = f.section("metrics", sections::metrics);
+        let evidence = f.section("evidence", sections::evidence);
+        let identity_header = f.section("identity", sections::identity);
+        let limits = f.section("limits", sections::limits);
+
+        let mut taken = vec![("`control.listen`", control.listen.clone())];
+        if let Some(metrics) = &metrics {
+            let at = |text: &str| address::Address::parse(text).ok();
+            let both = at(&metrics.listen).zip(at(&control.listen));
+            if both.is_some_and(|(a, b)| a.clashes(&b)) {
+                let message = format!(
+                    "this address is taken by `control.listen`, `{}`",
+                    control.listen
+                );
+                node.key("metrics").key("listen").problem_hint(
+                    message,
+                    "leave `metrics` out: the control API has /metrics as well",
+                );
+            }
+            taken.push(("`metrics.listen`", metrics.listen.clone()));
+        }
+        let known = f.section("proxies", |n| proxies::proxies(n, &taken));
+        let rules = f.section("rules", |n| {
+            items(n, "rules", |item| rules::rule(item, &known, &[]))
+        });
+        let partitions = f.section("partitions", |n| {
+            items(n, "partitions", |item| {
+                partitions::partition(item, &known, &[])
+            })
+        });
+        Config {
+            seed,
+            control,
+            metrics,
+            evidence,
+            identity_header,
+            limits,
+            proxies: known.edges,
+            rules,
+            partitions,
+        }
+    })
+}
+
+/// Decodes a JSON body with one decoder.
+fn from_json<T>(
+    body: &serde_json::Value,
+    read: impl FnOnce(&Node<'_>) -> Option<T>,
+) -> Result<T, Problems> {
+    let tree = Value::from(body);
+    let report = Report::default();
+    let read = read(&Node::root(&tree, &report));
+    report.finish(None, None)?;
+    // Whoever gives nothing has reported why.
+    read.ok_or_else(|| Problems {
+        file: None,
+        list: vec![Problem::of_the_whole("can't be read".to_owned(), None)],
+    })
+}
+
+/// Decodes a rule. `edges`: the proxies that exist now.
+///
+/// What answers add to a rule (`source`, `expires_at`, `selected`, `injected`) is ignored.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn rule_from_json(body: &serde_json::Value, edges: &[Edge]) -> Result<Rule, Problems> {
+    let known = Known::exactly(edges);
+    from_json(body, |node| rules::rule(node, &known, READ_ONLY))
+}
+
+/// Decodes a partition. `edges`: the proxies that exist now.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn partition_from_json(
+    body: &serde_json::Value,
+    edges: &[Edge],
+) -> Result<Partition, Problems> {
+    let known = Known::exactly(edges);
+    from_json(body, |node| partitions::partition(node, &known, READ_ONLY))
+}
+
+/// Decodes a proxy.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn edge_from_json(body: &serde_json::Value) -> Result<Edge, Problems> {
+    from_json(body, proxies::proxy)
+}

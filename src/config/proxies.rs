@@ -1,0 +1,195 @@
+//! `proxies`, and what rules and partitions may know of them.
+
+use std::collections::HashMap;
+
+use super::address::Address;
+use super::node::{Node, nearest};
+use super::scalars::{LISTEN, NAME, UPSTREAM};
+use super::value::{Value, quoted, quoted_list};
+use crate::rules::{Edge, Protocol};
+
+/// The words of a protocol.
+pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
+    [("tcp", Protocol::Tcp), ("http", Protocol::Http)];
+
+/// One proxy.
+pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
+    node.map(|f| {
+        let name = f.need("name", NAME, Node::name);
+        let from = f.or("from", "client".to_owned(), Node::name);
+        let to = f.opt("to", Node::name).or_else(|| name.clone());
+        let listen = f.need("listen", LISTEN, Node::listen);
+        let upstream = f.need("upstream", UPSTREAM, Node::upstream);
+        let edge = Edge {
+            protocol: f.or("protocol", Protocol::Tcp, protocol),
+            connect_timeout: f.or("connect_timeout", Edge::CONNECT_TIMEOUT, Node::time),
+            max_connections: f.or("max_connections", Edge::MAX_CONNECTIONS, |n| {
+                n.count(1, 1_000_000).map(|n| n as usize)
+            }),
+            name: name?,
+            from,
+            to: to?,
+            listen: listen?,
+            upstream: upstream?,
+        };
+        let own = Address::parse(&edge.listen).ok();
+        let upstream = Address::parse(&edge.upstream).ok();
+        if own.zip(upstream).is_some_and(|(own, up)| own.receives(&up)) {
+            node.key("upstream")
+                .problem("this is the proxy's own address: it would dial itself for ever");
+            return None;
+        }
+        Some(edge)
+    })?
+}
+
+fn protocol(node: &Node<'_>) -> Option<Protocol> {
+    if matches!(node.value, Value::Text(word) if word == "auto") {
+        node.problem_hint(
+            "`auto` is not available yet",
+            "say which: `http` for HTTP/1.x, `tcp` for everything else",
+        );
+        return None;
+    }
+    node.meaning(&PROTOCOLS)
+}
+
+/// The proxies that rules and partitions may speak of.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those that were read without a problem.
+    pub(super) edges: Vec<Edge>,
+    /// The names of the others: they exist, but not more is known.
+    doubtful: Vec<String>,
+    /// Some of the others have no name that could be read.
+    nameless: bool,
+}
+
+impl Known {
+    /// Exactly these.
+    pub(super) fn exactly(edges: &[Edge]) -> Self {
+        Self {
+            edges: edges.to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there are others of which not everything is known; what is absent among the edges may
+    /// then be theirs.
+    pub(super) fn is_partial(&self) -> bool {
+        self.nameless || !self.doubtful.is_empty()
+    }
+
+    /// Reads the name of a proxy that exists.
+    pub(super) fn existing(&self, node: &Node<'_>) -> Option<String> {
+        let name = node.text("the name of a proxy")?;
+        let names = self.edges.iter().map(|e| e.name.as_str());
+        let names = names.chain(self.doubtful.iter().map(String::as_str));
+        if self.nameless || names.clone().any(|n| n == name) {
+            return Some(name);
+        }
+        node.problem_hint(
+            format!("there is no proxy {}", quoted(&name)),
+            match nearest(&name, names.clone()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => listed("proxies", names.collect()),
+            },
+        );
+        None
+    }
+
+    /// Reads the name of a service that is at one end of a proxy.
+    pub(super) fn service(&self, node: &Node<'_>) -> Option<String> {
+        let name = node.name()?;
+        if self.is_partial() {
+            return Some(name);
+        }
+        let ends = self.edges.iter().flat_map(|e| [&e.from, &e.to]);
+        let mut ends: Vec<_> = ends.map(String::as_str).collect();
+        ends.sort_unstable();
+        ends.dedup();
+        if !ends.contains(&name.as_str()) {
+            node.problem_hint(
+                format!("no proxy is from or to {}", quoted(&name)),
+                match nearest(&name, ends.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => listed("services", ends),
+                },
+            );
+        }
+        Some(name)
+    }
+}
+
+fn listed(what: &str, names: Vec<&str>) -> String {
+    const SHOWN: usize = 10;
+    if names.is_empty() {
+        return format!("there are no {what}");
+    }
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let some = quoted_list(names.into_iter().take(SHOWN));
+    format!("there are: {some}{more}")
+}
+
+/// All of a file's proxies. `taken`: where else the process listens.
+pub(super) fn proxies(node: &Node<'_>, taken: &[(&'static str, String)]) -> Option<Known> {
+    let mut known = Known::default();
+    items(node, "proxies", |item| {
+        let before = node.report().count();
+        match proxy(item) {
+            Some(edge) if node.report().count() == before => known.edges.push(edge),
+            _ => match item.value.text("name") {
+                Some(name) => known.doubtful.push(name.to_owned()),
+                None => known.nameless = true,
+            },
+        }
+        Some(())
+    })?;
+    addresses(node, taken);
+    Some(known)
+}
+
+/// Reads a list of things with unique names.
+pub(super) fn items<T>(
+    node: &Node<'_>,
+    what: &str,
+    mut read: impl FnMut(&Node<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let list = node.list(&format!("a list of {what}"), |item| read(item))?;
+    let mut names = HashMap::new();
+    for (n, item) in node.value.items().iter().enumerate() {
+        let Some(name) = item.text("name") else {
+            continue;
+        };
+        let here = node.index(n).key("name");
+        if let Some(first) = names.get(name) {
+            let first: &Node<'_> = first;
+            let message = format!("the name {} is taken by {}", quoted(name), first.path());
+            here.clash(message, first, None);
+        } else {
+            names.insert(name, here);
+        }
+    }
+    Some(list)
+}
+
+/// Reports addresses that two listeners would share.
+fn addresses(node: &Node<'_>, taken: &[(&'static str, String)]) {
+    let mut seen: Vec<(Address, Node<'_>)> = Vec::new();
+    for (n, item) in node.value.items().iter().enumerate() {
+        let Some(Ok(address)) = item.text("listen").map(Address::parse) else {
+            continue;
+        };
+        let here = node.index(n).key("listen");
+        let other = taken
+            .iter()
+            .find(|(_, t)| Address::parse(t).is_ok_and(|t| t.clashes(&address)));
+        if let Some((whose, at)) = other {
+            here.problem(format!("this address is taken by {whose}, `{at}`"));
+        } else if let Some((_, first)) = seen.iter().find(|(a, _)| a.clashes(&address)) {
+            let message = format!("this address is taken by {}", first.path());
+            here.clash(message, first, Some("port 0 is any free one"));
+        }
+        seen.push((address, here));
+    }
+}

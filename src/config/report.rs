@@ -1,0 +1,92 @@
+//! Problems on their way from the decoder to the user: collected, then placed and put in order.
+
+use std::cell::RefCell;
+
+use super::places::{self, End, Places, Step};
+use super::problem::{Problem, Problems};
+
+/// The most problems that are listed.
+const MAX_PROBLEMS: usize = 1_000;
+
+/// A problem whose place is still to be found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) at: Spot,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+    /// The other place that the message speaks of.
+    pub(super) first: Option<Spot>,
+}
+
+/// Collects problems.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    found: RefCell<Vec<Found>>,
+}
+
+impl Report {
+    /// Takes one more.
+    pub(super) fn add(&self, found: Found) {
+        self.found.borrow_mut().push(found);
+    }
+
+    /// How many problems there are so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.borrow().len()
+    }
+
+    /// Whether more would not be listed.
+    pub(super) fn is_full(&self) -> bool {
+        self.count() >= MAX_PROBLEMS
+    }
+
+    /// The problems, with places if there is a text, in its order.
+    ///
+    /// # Errors
+    /// If there are any.
+    pub(super) fn finish(self, file: Option<&str>, text: Option<&str>) -> Result<(), Problems> {
+        let found = self.found.into_inner();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let places = text.map(Places::new);
+        let find = |spot: &Spot| places.as_ref()?.find(&spot.steps, spot.end);
+        let more = found.len().saturating_sub(MAX_PROBLEMS);
+        let mut list = Vec::new();
+        for Found {
+            at,
+            mut message,
+            hint,
+            first,
+        } in found.into_iter().take(MAX_PROBLEMS)
+        {
+            if let Some((line, _)) = first.as_ref().and_then(find) {
+                message.push_str(&format!(" (line {line})"));
+            }
+            let (line, column) = find(&at).unzip();
+            list.push(Problem {
+                path: places::display(&at.steps),
+                message,
+                hint,
+                line,
+                column,
+            });
+        }
+        list.sort_by_key(|p| p.line.zip(p.column).unwrap_or((usize::MAX, 0)));
+        if more > 0 {
+            let message = format!("and {more} more");
+            list.push(Problem::of_the_whole(message, None));
+        }
+        Err(Problems {
+            file: file.map(str::to_owned),
+            list,
+        })
+    }
+}
+
+/// A place by its path.
+#[derive(Debug, Clone)]
+pub(super) struct Spot {
+    pub(super) steps: Vec<Step>,
+    pub(super) end: End,
+}

@@ -1,0 +1,197 @@
+//! `rules`: one of them, and whether it can act at all.
+
+use super::faults::{FAULT, fault};
+use super::matching::matcher;
+use super::node::Node;
+use super::proxies::Known;
+use super::scalars::NAME;
+use super::value::{Value, quoted, quoted_list};
+use crate::faults::Directions;
+use crate::operation::Direction;
+use crate::rules::{Edge, FaultSpec, Matcher, Protocol, Rule, Ttl};
+
+/// The words of a direction.
+pub(super) const DIRECTIONS: [(&str, Direction); 2] = [
+    ("upstream", Direction::Upstream),
+    ("downstream", Direction::Downstream),
+];
+
+/// One rule. `ignored`: keys that may stand there and say nothing.
+pub(super) fn rule(
+    node: &Node<'_>,
+    known: &Known,
+    ignored: &'static [&'static str],
+) -> Option<Rule> {
+    node.map(|f| {
+        f.ignore(ignored);
+        let before = node.report().count();
+        let name = f.need("name", NAME, Node::name);
+        let proxies = f.opt("proxies", |n| named(n, known));
+        let enabled = f.or("enabled", true, Node::flag);
+        let match_ = f.or("match", Matcher::default(), matcher);
+        let probability = f.or("probability", 1.0, Node::probability);
+        let skip = f.or("skip", 0, Node::whole);
+        let limit = f.opt("limit", Node::positive);
+        let max_active = f.opt("max_active", Node::positive);
+        let ttl = f.or("ttl", Ttl::Unsaid, ttl);
+        let dry_run = f.or("dry_run", false, Node::flag);
+        let direction = f.opt("direction", |n| n.meaning(&DIRECTIONS));
+        let fault = f.need("fault", FAULT, fault)?;
+        if let (Some(chosen), Directions::Fixed(natural)) = (direction, fault.kind.directions)
+            && chosen != natural
+        {
+            node.key("direction").problem_hint(
+                format!("`{}` acts {natural} only", fault.kind.name),
+                "leave `direction` out",
+            );
+        }
+        // Names that do not exist would make every rule look as if it could not act.
+        let named = proxies.as_deref();
+        if named.map(<[_]>::len) == node.value.get("proxies").map(|p| p.items().len()) {
+            can_act(node, known, named, &fault, &match_);
+        }
+        if node.report().count() > before {
+            return None;
+        }
+        Some(Rule {
+            name: name?,
+            proxies,
+            enabled,
+            matcher: match_,
+            probability,
+            skip,
+            limit,
+            max_active,
+            ttl,
+            dry_run,
+            direction,
+            fault,
+        })
+    })?
+}
+
+fn named(node: &Node<'_>, known: &Known) -> Option<Vec<String>> {
+    let mut seen: Vec<(String, Node<'_>)> = Vec::new();
+    let names = node.texts("a list of proxies such as `[payment]`", |item| {
+        let name = known.existing(item)?;
+        if let Some((_, first)) = seen.iter().find(|(n, _)| *n == name) {
+            item.clash(
+                format!("{} stands here already", quoted(&name)),
+                first,
+                None,
+            );
+        }
+        seen.push((name.clone(), item.clone()));
+        Some(name)
+    })?;
+    if node.value.items().is_empty() {
+        node.problem_hint(
+            "names no proxy",
+            "leave `proxies` out to mean every proxy that the fault can act on",
+        );
+    }
+    Some(names)
+}
+
+/// How long something stays enabled.
+pub(super) fn ttl(node: &Node<'_>) -> Option<Ttl> {
+    match node.value {
+        Value::Text(word) if word == "forever" => Some(Ttl::Forever),
+        _ => node.time().map(Ttl::For),
+    }
+}
+
+/// Reports what keeps a rule from acting on the proxies it is meant for.
+fn can_act(
+    node: &Node<'_>,
+    known: &Known,
+    named: Option<&[String]>,
+    fault: &FaultSpec,
+    matcher: &Matcher,
+) {
+    let kind = fault.kind;
+    let meant: Vec<&Edge> = match named {
+        Some(names) => {
+            let edge = |name: &String| known.edges.iter().find(|e| e.name == *name);
+            let Some(meant) = names.iter().map(edge).collect() else {
+                return;
+            };
+            meant
+        }
+        None if known.is_partial() => return,
+        None => known.edges.iter().collect(),
+    };
+    let spot = node.key("fault").key(kind.name);
+    let reached: Vec<&Edge> = meant
+        .iter()
+        .copied()
+        .filter(|edge| kind.fits(edge.protocol.has_messages()))
+        .collect();
+    if reached.is_empty() {
+        if !meant.is_empty() || named.is_none() {
+            spot.its_key().problem_hint(
+                nothing_fits(kind.name, &meant, named.is_some()),
+                fitting(kind, known),
+            );
+        }
+        return;
+    }
+    // A rule that names no proxies acts where it can.
+    let somewhere = reached
+        .iter()
+        .any(|e| fault.unsupported(e.protocol).is_none());
+    for protocol in [Protocol::Tcp, Protocol::Http] {
+        if named.is_none() && somewhere {
+            break;
+        }
+        let of_it: Vec<_> = reached.iter().filter(|e| e.protocol == protocol).collect();
+        if of_it.is_empty() {
+            continue;
+        }
+        if let Some(invalid) = fault.unsupported(protocol) {
+            let names = quoted_list(of_it.iter().take(5).map(|e| e.name.as_str()));
+            spot.key(invalid.param).problem_hint(
+                invalid.message,
+                match named {
+                    Some(_) => format!("{names} has `protocol: {}`", protocol.as_str()),
+                    None => format!(
+                        "without `proxies` this rule acts on {names} too, `protocol: {}`",
+                        protocol.as_str()
+                    ),
+                },
+            );
+        }
+    }
+    if matcher.needs_http() && reached.iter().all(|e| e.protocol == Protocol::Tcp) {
+        node.key("match").problem_hint(
+            "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
+            "set `protocol: http` on the proxy, or leave `match` out",
+        );
+    }
+}
+
+fn nothing_fits(kind: &str, meant: &[&Edge], named: bool) -> String {
+    let Some(first) = meant.first() else {
+        return format!("`{kind}` has nothing to act on: there is no proxy");
+    };
+    let protocol = first.protocol.as_str();
+    if !named {
+        return format!("`{kind}` can act on no proxy: all are `{protocol}`");
+    }
+    let names = quoted_list(meant.iter().take(5).map(|e| e.name.as_str()));
+    format!("`{kind}` can't act on {names}: `protocol: {protocol}`")
+}
+
+fn fitting(kind: &crate::faults::Kind, known: &Known) -> String {
+    let other = if kind.fits(true) { "http" } else { "tcp" };
+    let fits = known
+        .edges
+        .iter()
+        .filter(|e| kind.fits(e.protocol.has_messages()));
+    let names: Vec<_> = fits.take(10).map(|e| e.name.as_str()).collect();
+    if names.is_empty() {
+        format!("it needs a proxy with `protocol: {other}`")
+    } else {
+        format!("it can act on {}", quoted_list(names))
+    }
+}

@@ -1,0 +1,506 @@
+//! The file as a JSON Schema, for editors.
+//!
+//! Faults follow from the registry; the words and defaults from where the decoder has them. A test
+//! holds the keys of every map against those that the decoder asks for.
+
+mod shapes;
+
+use serde_json::{Map, Value, json};
+
+use shapes::{
+    about, count, duration, flag, items, list, name, object, section, size, some, text, words,
+};
+
+use super::proxies::PROTOCOLS;
+use super::rules::DIRECTIONS;
+use super::{ControlConfig, EvidenceConfig, LimitsConfig};
+use crate::faults::{Directions, KINDS, Kind, Param, Type};
+use crate::rules::{Edge, Mode};
+use crate::units::{format_duration, format_size};
+
+/// The JSON Schema (2020-12) of the file.
+#[must_use]
+pub fn schema() -> Value {
+    let (control, evidence) = (ControlConfig::default(), EvidenceConfig::default());
+    let limits = LimitsConfig::default();
+    let mut root = object(
+        "A Firedrill file: proxies, and what goes wrong with them",
+        &[],
+        [
+            (
+                "seed",
+                about(
+                    count(0, u64::MAX),
+                    "Decisions are drawn from it; absent: chosen, logged and reported",
+                    None,
+                ),
+            ),
+            (
+                "control",
+                section(object(
+                    "The control API",
+                    &[],
+                    [
+                        (
+                            "listen",
+                            about(
+                                text(),
+                                "host:port; loopback unless a token is set or `insecure` is said",
+                                Some(json!(control.listen)),
+                            ),
+                        ),
+                        (
+                            "token_file",
+                            about(
+                                text(),
+                                "A file with the bearer token, relative to this one; needed to listen beyond loopback",
+                                None,
+                            ),
+                        ),
+                        (
+                            "insecure",
+                            about(
+                                flag(),
+                                "Listens beyond loopback without a token",
+                                Some(json!(control.insecure)),
+                            ),
+                        ),
+                        (
+                            "hosts",
+                            about(
+                                list(text()),
+                                "Host names accepted besides IP literals, localhost and single-label names",
+                                Some(json!(control.hosts)),
+                            ),
+                        ),
+                    ],
+                )),
+            ),
+            (
+                "metrics",
+                section(object(
+                    "A second port with /metrics and /healthz only",
+                    &["listen"],
+                    [("listen", about(text(), "host:port", None))],
+                )),
+            ),
+            (
+                "evidence",
+                section(object(
+                    "What is kept of what was observed",
+                    &[],
+                    [
+                        (
+                            "capacity",
+                            about(
+                                count(1, 10_000_000),
+                                "Records in memory; past that the oldest give way",
+                                Some(json!(evidence.capacity)),
+                            ),
+                        ),
+                        (
+                            "file",
+                            about(
+                                text(),
+                                "Where records are written as JSON Lines, relative to this file",
+                                None,
+                            ),
+                        ),
+                        (
+                            "redact",
+                            about(
+                                list(text()),
+                                "Headers whose values are never recorded",
+                                Some(json!(evidence.redact)),
+                            ),
+                        ),
+                    ],
+                )),
+            ),
+            (
+                "identity",
+                section(object(
+                    "How operations are recognised",
+                    &["header"],
+                    [(
+                        "header",
+                        about(
+                            text(),
+                            "The header with this team's operation id, before the built-in ones",
+                            None,
+                        ),
+                    )],
+                )),
+            ),
+            (
+                "limits",
+                section(object(
+                    "What faults may hold and how long things are waited for",
+                    &[],
+                    [
+                        (
+                            "held_per_connection",
+                            about(
+                                size(),
+                                "What faults may hold of one connection; then its source is no longer read",
+                                Some(json!(format_size(limits.held_per_connection))),
+                            ),
+                        ),
+                        (
+                            "held_total",
+                            about(
+                                size(),
+                                "What faults may hold in all",
+                                Some(json!(format_size(limits.held_total))),
+                            ),
+                        ),
+                        (
+                            "linger",
+                            about(
+                                duration(),
+                                "How long an upstream's answer is awaited after its client has gone, while a fault acts",
+                                Some(json!(format_duration(limits.linger))),
+                            ),
+                        ),
+                        (
+                            "half_close",
+                            about(
+                                duration(),
+                                "How long a connection of which one side has ended may stand without a byte moving",
+                                Some(json!(format_duration(limits.half_close))),
+                            ),
+                        ),
+                        (
+                            "drain",
+                            about(
+                                duration(),
+                                "How long open connections may take to end when the process stops",
+                                Some(json!(format_duration(limits.drain))),
+                            ),
+                        ),
+                    ],
+                )),
+            ),
+            (
+                "proxies",
+                section(items(
+                    "#/$defs/proxy",
+                    "One listener, one upstream each: an edge between two services",
+                )),
+            ),
+            (
+                "rules",
+                section(items(
+                    "#/$defs/rule",
+                    "Faults, where and how often; in the order in which they act",
+                )),
+            ),
+            (
+                "partitions",
+                section(items(
+                    "#/$defs/partition",
+                    "Named cuts between groups of services; they come before rules",
+                )),
+            ),
+        ],
+    );
+    root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    root["title"] = json!("Firedrill");
+    root["$defs"] = json!({
+        "name": { "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
+        "duration": {
+            "description": "such as `150ms`, `2s` or `1m30s`",
+            "anyOf": [{ "type": "string", "minLength": 1 }, { "const": 0 }],
+        },
+        "size": {
+            "description": "such as `512`, `64KiB` or `1MB`",
+            "anyOf": [{ "type": "string", "minLength": 1 }, { "type": "integer", "minimum": 1 }],
+        },
+        "scalar": { "type": ["string", "integer", "boolean"] },
+        "proxy": proxy(),
+        "rule": rule(),
+        "partition": partition(),
+        "match": matching(),
+        "fault": fault(),
+    });
+    root
+}
+
+fn proxy() -> Value {
+    object(
+        "One listener, one upstream",
+        &["name", "listen", "upstream"],
+        [
+            ("name", about(name(), "Unique among proxies", None)),
+            (
+                "from",
+                about(name(), "The service that calls", Some(json!("client"))),
+            ),
+            (
+                "to",
+                about(
+                    name(),
+                    "The service that is called; absent: the proxy's name",
+                    None,
+                ),
+            ),
+            (
+                "listen",
+                about(
+                    text(),
+                    "host:port; port 0 is any free one, reported by the API",
+                    None,
+                ),
+            ),
+            (
+                "upstream",
+                about(text(), "host:port, resolved at every dial", None),
+            ),
+            (
+                "protocol",
+                about(
+                    words(PROTOCOLS.iter().map(|(word, _)| *word)),
+                    "What it carries",
+                    Some(json!("tcp")),
+                ),
+            ),
+            (
+                "connect_timeout",
+                about(
+                    duration(),
+                    "For one dial, name resolution included",
+                    Some(json!(format_duration(Edge::CONNECT_TIMEOUT))),
+                ),
+            ),
+            (
+                "max_connections",
+                about(
+                    count(1, 1_000_000),
+                    "Clients at the same time; more are refused",
+                    Some(json!(Edge::MAX_CONNECTIONS)),
+                ),
+            ),
+        ],
+    )
+}
+
+fn rule() -> Value {
+    object(
+        "A fault plus where, which operations, how often and how long",
+        &["name", "fault"],
+        [
+            ("name", about(name(), "Unique among rules", None)),
+            (
+                "proxies",
+                about(
+                    some(name()),
+                    "Absent: every proxy that the fault can act on",
+                    None,
+                ),
+            ),
+            (
+                "enabled",
+                about(flag(), "Whether it acts", Some(json!(true))),
+            ),
+            ("match", json!({ "$ref": "#/$defs/match" })),
+            (
+                "probability",
+                about(
+                    json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+                    "The chance of each operation",
+                    Some(json!(1)),
+                ),
+            ),
+            (
+                "skip",
+                about(
+                    count(0, u64::MAX),
+                    "The first so many matching operations are left alone",
+                    Some(json!(0)),
+                ),
+            ),
+            (
+                "limit",
+                about(count(1, u64::MAX), "At most so many injections", None),
+            ),
+            (
+                "max_active",
+                about(count(1, u64::MAX), "At most so many at the same time", None),
+            ),
+            (
+                "ttl",
+                about(
+                    duration(),
+                    "Disables itself this long after it was enabled; `forever`: never",
+                    None,
+                ),
+            ),
+            (
+                "dry_run",
+                about(
+                    flag(),
+                    "Selected and recorded, never injected",
+                    Some(json!(false)),
+                ),
+            ),
+            (
+                "direction",
+                about(
+                    words(DIRECTIONS.iter().map(|(word, _)| *word)),
+                    &direction_help(),
+                    None,
+                ),
+            ),
+            ("fault", json!({ "$ref": "#/$defs/fault" })),
+        ],
+    )
+}
+
+fn direction_help() -> String {
+    let having = KINDS
+        .iter()
+        .filter(|kind| !matches!(kind.directions, Directions::Fixed(_)));
+    let names: Vec<_> = having.map(|kind| kind.name).collect();
+    format!("Where the kind has one: {}", names.join(", "))
+}
+
+fn partition() -> Value {
+    let groups = json!({ "type": "array", "minItems": 2, "items": some(name()) });
+    object(
+        "A named cut between groups of services",
+        &["name", "between"],
+        [
+            ("name", about(name(), "Unique among partitions", None)),
+            (
+                "between",
+                about(
+                    groups,
+                    "Two groups of services or more; a service is in one at most",
+                    None,
+                ),
+            ),
+            (
+                "deaf",
+                about(
+                    some(name()),
+                    "One-way: these no longer hear the others; absent: nobody hears the other side",
+                    None,
+                ),
+            ),
+            (
+                "mode",
+                about(
+                    words(Mode::ALL.iter().map(|(word, _)| *word)),
+                    "What a cut connection meets",
+                    Some(json!(Mode::default().as_str())),
+                ),
+            ),
+            (
+                "enabled",
+                about(flag(), "Whether it is in force", Some(json!(true))),
+            ),
+            (
+                "ttl",
+                about(
+                    duration(),
+                    "Disables itself this long after it was enabled; `forever`: never",
+                    None,
+                ),
+            ),
+        ],
+    )
+}
+
+fn matching() -> Value {
+    let globs = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/scalar" } });
+    let methods = json!({ "anyOf": [text(), some(text())] });
+    object(
+        "Which operations; every condition must hold",
+        &[],
+        [
+            (
+                "method",
+                about(methods, "One of these, compared as written", None),
+            ),
+            (
+                "path",
+                about(
+                    json!({ "type": "string", "pattern": "^[/*][^?]*$" }),
+                    "The path without its query; `*` stays within a segment, `**` crosses",
+                    None,
+                ),
+            ),
+            (
+                "query",
+                about(
+                    globs.clone(),
+                    "Parameters of the query; `*` is anything",
+                    None,
+                ),
+            ),
+            (
+                "headers",
+                about(
+                    globs,
+                    "Headers; of a repeated one any value may match; `*` is anything",
+                    None,
+                ),
+            ),
+        ],
+    )
+}
+
+fn fault() -> Value {
+    let kinds: Map<_, _> = KINDS
+        .iter()
+        .map(|kind| (kind.name.to_owned(), kind_schema(kind)))
+        .collect();
+    json!({
+        "description": "What goes wrong: one kind with its parameters",
+        "type": "object",
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+        "properties": kinds,
+    })
+}
+
+fn kind_schema(kind: &Kind) -> Value {
+    let required: Vec<_> = kind
+        .params
+        .iter()
+        .filter(|p| p.default.is_none())
+        .map(|p| p.name)
+        .collect();
+    let params = kind.params.iter().map(|p| (p.name, param(p)));
+    let mut schema = object(kind.summary, &required, params);
+    if required.is_empty() {
+        schema["type"] = json!(["object", "null"]);
+    }
+    schema
+}
+
+fn param(param: &Param) -> Value {
+    let shape = match param.ty {
+        Type::Duration => duration(),
+        Type::Count { min, max } => count(min, max),
+        Type::Choice(list) => words(list.iter().copied()),
+        Type::ChoiceOrStatus(list) => json!({
+            "anyOf": [words(list.iter().copied()), count(200, 599)],
+        }),
+        Type::Text => json!({ "$ref": "#/$defs/scalar" }),
+        Type::Size | Type::Rate | Type::DurationOrSize => json!({
+            "type": ["string", "integer"],
+            "description": param.ty.describe(),
+        }),
+        Type::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Type::Map => json!({
+            "type": "object",
+            "additionalProperties": { "$ref": "#/$defs/scalar" },
+        }),
+    };
+    let default = param
+        .default
+        .and_then(|text| serde_yaml::from_str(text).ok());
+    about(shape, param.help, default)
+}

@@ -1,0 +1,175 @@
+//! The settings of the process itself: `control`, `metrics`, `evidence`, `identity`, `limits`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::address::Address;
+use super::node::Node;
+use super::scalars::LISTEN;
+use crate::units::format_size;
+
+/// The control API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlConfig {
+    /// `host:port`; loopback unless a token is set or `insecure` is said.
+    pub listen: String,
+    /// Where the bearer token stands.
+    pub token_file: Option<PathBuf>,
+    /// Listens beyond loopback without a token.
+    pub insecure: bool,
+    /// Host names accepted besides IP literals, localhost and single-label names.
+    pub hosts: Vec<String>,
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8474".to_owned(),
+            token_file: None,
+            insecure: false,
+            hosts: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
+    node.map(|f| {
+        let default = ControlConfig::default();
+        let control = ControlConfig {
+            listen: f.or("listen", default.listen, Node::listen),
+            token_file: f.opt("token_file", file),
+            insecure: f.or("insecure", default.insecure, Node::flag),
+            hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
+        };
+        let guarded = control.insecure || node.value.get("token_file").is_some();
+        let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());
+        if !loopback && !guarded {
+            node.key("listen").problem_hint(
+                "listening beyond loopback needs a token",
+                "set `control.token_file`; or `control.insecure: true`, and whoever reaches it can break things",
+            );
+        }
+        control
+    })
+}
+
+fn host(node: &Node<'_>) -> Option<String> {
+    const HOST: &str = "a host name without a port, such as `chaos.example`";
+    let text = node.text(HOST)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if text.is_empty() || text.len() > 253 || !text.bytes().all(allowed) {
+        node.wrong(HOST, None);
+        return None;
+    }
+    Some(text)
+}
+
+fn file(node: &Node<'_>) -> Option<PathBuf> {
+    node.some_text("the path of a file").map(PathBuf::from)
+}
+
+/// The second port, with `/metrics` and `/healthz` only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// `host:port`.
+    pub listen: String,
+}
+
+pub(super) fn metrics(node: &Node<'_>) -> Option<Option<MetricsConfig>> {
+    node.map(|f| {
+        let listen = f.need("listen", LISTEN, Node::listen);
+        listen.map(|listen| MetricsConfig { listen })
+    })
+}
+
+/// What is kept of what was observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceConfig {
+    /// Records in memory, 1 to 10 000 000; past that the oldest give way.
+    pub capacity: usize,
+    /// Where records are written as JSON Lines.
+    pub file: Option<PathBuf>,
+    /// Headers whose values are never recorded.
+    pub redact: Vec<String>,
+}
+
+impl Default for EvidenceConfig {
+    fn default() -> Self {
+        Self {
+            capacity: 100_000,
+            file: None,
+            redact: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn evidence(node: &Node<'_>) -> Option<EvidenceConfig> {
+    node.map(|f| {
+        let default = EvidenceConfig::default();
+        EvidenceConfig {
+            capacity: f.or("capacity", default.capacity, |n| {
+                n.count(1, 10_000_000).map(|n| n as usize)
+            }),
+            file: f.opt("file", file),
+            redact: f.or("redact", default.redact, |n| {
+                n.texts("a list of headers", Node::header_name)
+            }),
+        }
+    })
+}
+
+pub(super) fn identity(node: &Node<'_>) -> Option<Option<String>> {
+    node.map(|f| f.need("header", "the name of a header", Node::header_name))
+}
+
+/// What faults may hold and how long things are waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Bytes that faults may hold of one direction of a connection; then its source is no longer
+    /// read. At most
+    /// `held_total`, which is also its default where that is less than 64 MiB.
+    pub held_per_connection: u64,
+    /// Bytes that faults may hold in all; then no source that a fault acts on is read.
+    pub held_total: u64,
+    /// How long an upstream's answer is awaited after its client has gone, while a fault acts.
+    pub linger: Duration,
+    /// How long a connection of which one side has ended may stand without a byte moving.
+    pub half_close: Duration,
+    /// How long open connections may take to end when the process stops.
+    pub drain: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            held_per_connection: 64 << 20,
+            held_total: 512 << 20,
+            linger: Duration::from_secs(30),
+            half_close: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+pub(super) fn limits(node: &Node<'_>) -> Option<LimitsConfig> {
+    node.map(|f| {
+        let default = LimitsConfig::default();
+        let per_connection = f.opt("held_per_connection", Node::size);
+        let held_total = f.or("held_total", default.held_total, Node::size);
+        if let Some(one) = per_connection.filter(|one| *one > held_total) {
+            node.key("held_per_connection").problem(format!(
+                "one connection may hold {}, more than all together: `held_total` is {}",
+                format_size(one),
+                format_size(held_total),
+            ));
+        }
+        LimitsConfig {
+            held_per_connection: per_connection
+                .unwrap_or(default.held_per_connection.min(held_total)),
+            held_total,
+            linger: f.or("linger", default.linger, Node::duration),
+            half_close: f.or("half_close", default.half_close, Node::time),
+            drain: f.or("drain", default.drain, Node::duration),
+        }
+    })
+}

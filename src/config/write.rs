@@ -1,0 +1,108 @@
+//! Definitions back to JSON, in the words of the file; what is at its default is left out where the
+//! file may leave it out and nothing is lost to the reader.
+
+use serde_json::{Map, Value, json};
+
+use crate::rules::{Edge, Glob, Matcher, Partition, Rule, Ttl};
+use crate::units::format_duration;
+
+/// A proxy, with all its keys.
+#[must_use]
+pub fn edge_to_json(edge: &Edge) -> Value {
+    json!({
+        "name": edge.name,
+        "from": edge.from,
+        "to": edge.to,
+        "listen": edge.listen,
+        "upstream": edge.upstream,
+        "protocol": edge.protocol.as_str(),
+        "connect_timeout": format_duration(edge.connect_timeout),
+        "max_connections": edge.max_connections,
+    })
+}
+
+/// A rule; [`rule_from_json`](super::rule_from_json) reads the same back.
+#[must_use]
+pub fn rule_to_json(rule: &Rule) -> Value {
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
+    put("name", json!(rule.name));
+    if let Some(proxies) = &rule.proxies {
+        put("proxies", json!(proxies));
+    }
+    put("enabled", json!(rule.enabled));
+    if rule.matcher != Matcher::default() {
+        put("match", matcher(&rule.matcher));
+    }
+    put("probability", json!(rule.probability));
+    put("skip", json!(rule.skip));
+    if let Some(limit) = rule.limit {
+        put("limit", json!(limit));
+    }
+    if let Some(max_active) = rule.max_active {
+        put("max_active", json!(max_active));
+    }
+    if let Some(ttl) = ttl(rule.ttl) {
+        put("ttl", ttl);
+    }
+    put("dry_run", json!(rule.dry_run));
+    if let Some(direction) = rule.direction {
+        put("direction", json!(direction.as_str()));
+    }
+    put("fault", rule.fault.to_json());
+    Value::Object(out)
+}
+
+/// A partition; [`partition_from_json`](super::partition_from_json) reads the same back.
+#[must_use]
+pub fn partition_to_json(partition: &Partition) -> Value {
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
+    put("name", json!(partition.name));
+    put("between", json!(partition.between));
+    if !partition.deaf.is_empty() {
+        put("deaf", json!(partition.deaf));
+    }
+    put("mode", json!(partition.mode.as_str()));
+    put("enabled", json!(partition.enabled));
+    if let Some(ttl) = ttl(partition.ttl) {
+        put("ttl", ttl);
+    }
+    Value::Object(out)
+}
+
+fn ttl(ttl: Ttl) -> Option<Value> {
+    match ttl {
+        Ttl::Unsaid => None,
+        Ttl::Forever => Some(json!("forever")),
+        Ttl::For(time) => Some(json!(format_duration(time))),
+    }
+}
+
+fn matcher(matcher: &Matcher) -> Value {
+    let mut out = Map::new();
+    let globs = |pairs: &[(String, Glob)]| -> Value {
+        let pairs = pairs.iter();
+        let map: Map<_, _> = pairs.map(|(k, v)| (k.clone(), json!(v.0))).collect();
+        Value::Object(map)
+    };
+    match matcher.methods.as_slice() {
+        [] => {}
+        [method] => {
+            out.insert("method".to_owned(), json!(method));
+        }
+        methods => {
+            out.insert("method".to_owned(), json!(methods));
+        }
+    }
+    if let Some(path) = &matcher.path {
+        out.insert("path".to_owned(), json!(path.0));
+    }
+    if !matcher.query.is_empty() {
+        out.insert("query".to_owned(), globs(&matcher.query));
+    }
+    if !matcher.headers.is_empty() {
+        out.insert("headers".to_owned(), globs(&matcher.headers));
+    }
+    Value::Object(out)
+}

@@ -1,0 +1,51 @@
+//! `/v1/partitions`.
+
+use serde_json::Value;
+
+use super::definitions::Resource;
+use crate::config::{self, Problems};
+use crate::rules::{Edge, Partition, Ttl};
+use crate::state::{Change, Defined, State};
+use crate::wire::{PartitionItem, Standing};
+
+pub(super) enum Partitions {}
+
+impl Resource for Partitions {
+    const WHAT: &'static str = "partition";
+    const PATH: &'static str = "/v1/partitions";
+    type Definition = Partition;
+    type Item = PartitionItem;
+
+    fn decode(body: &Value, edges: &[Edge]) -> Result<Partition, Problems> {
+        let mut body = body.clone();
+        let empty = |list: &Value| list.as_array().is_some_and(Vec::is_empty);
+        // An item tells of nobody as `[]`; in a file that would be a slip.
+        if let Value::Object(keys) = &mut body
+            && keys.get("deaf").is_some_and(empty)
+        {
+            keys.shift_remove("deaf");
+        }
+        config::partition_from_json(&body, edges)
+    }
+    fn all(state: &State) -> (u64, Vec<Defined<Partition>>) {
+        state.partitions()
+    }
+    fn name(partition: &Partition) -> &str {
+        &partition.name
+    }
+    fn item(partition: &Partition, standing: Standing) -> PartitionItem {
+        PartitionItem::new(partition, standing)
+    }
+    fn add(partition: Partition) -> Change {
+        Change::AddPartition(partition)
+    }
+    fn put(partition: Partition) -> Change {
+        Change::PutPartition(partition)
+    }
+    fn remove(name: String) -> Change {
+        Change::RemovePartition(name)
+    }
+    fn switch(name: String, on: bool, ttl: Ttl) -> Change {
+        Change::SwitchPartition(name, on, ttl)
+    }
+}

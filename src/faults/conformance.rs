@@ -1,0 +1,149 @@
+//! Laws that every registered kind obeys.
+
+use super::{Arg, Args, Chunk, Directions, Fault, KINDS, Kind, Type, Verdict};
+use crate::operation::{Direction, Layer};
+use crate::seed::Draw;
+
+/// The least that must be said for a fault of this kind.
+fn example(kind: &Kind) -> Args {
+    let given = kind.params.iter().filter(|p| p.default.is_none());
+    Args(
+        given
+            .map(|p| {
+                let arg = match p.ty {
+                    Type::Duration => Arg::Duration(std::time::Duration::from_millis(10)),
+                    Type::Count { min, .. } => Arg::Count(min),
+                    Type::Choice(words) | Type::ChoiceOrStatus(words) => Arg::Choice(words[0]),
+                    Type::Text => Arg::Text("x".to_owned()),
+                    Type::Map => Arg::Map(Vec::new()),
+                    Type::Size => Arg::Size(10),
+                    Type::Rate => Arg::Rate(1000),
+                    Type::Ratio => Arg::Ratio(1.0),
+                    Type::DurationOrSize => Arg::Size(10),
+                };
+                (p.name, arg)
+            })
+            .collect(),
+    )
+}
+
+fn build(kind: &Kind) -> Box<dyn Fault> {
+    (kind.build)(&example(kind)).unwrap()
+}
+
+/// Every verdict of one operation on a layer.
+fn verdicts(kind: &Kind, layer: Layer) -> Vec<Verdict> {
+    let mut act = build(kind).act(Draw::new(1, "rule", 2, 3), "proxy");
+    match layer {
+        Layer::Connection => vec![act.on_connect()],
+        Layer::Message => vec![act.on_request(), act.on_response()],
+        Layer::Stream => {
+            let mut all = vec![act.on_stream()];
+            for direction in Direction::ALL {
+                let chunk = Chunk {
+                    direction,
+                    len: 100,
+                    at: std::time::Duration::from_secs(1),
+                };
+                all.extend([act.on_chunk(&chunk), act.on_eof(direction)]);
+            }
+            all
+        }
+    }
+}
+
+const LAYERS: [Layer; 3] = [Layer::Connection, Layer::Stream, Layer::Message];
+
+#[test]
+fn the_registry_is_not_empty_and_names_are_unique_words() {
+    assert!(KINDS.len() >= 5);
+    for (n, kind) in KINDS.iter().enumerate() {
+        assert!(!kind.name.is_empty());
+        assert!(
+            kind.name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b))
+        );
+        assert!(
+            KINDS[..n].iter().all(|other| other.name != kind.name),
+            "{}",
+            kind.name
+        );
+        assert!(!kind.summary.is_empty() && !kind.summary.ends_with('.'));
+        assert!(kind.lifted != Some(""));
+        for (n, param) in kind.params.iter().enumerate() {
+            assert!(
+                kind.params[..n]
+                    .iter()
+                    .all(|other| other.name != param.name)
+            );
+            assert!(!param.help.is_empty());
+        }
+    }
+}
+
+#[test]
+fn every_kind_acts_where_it_says_and_nowhere_else() {
+    for kind in KINDS {
+        for layer in LAYERS {
+            let acts = verdicts(kind, layer).iter().any(|v| *v != Verdict::Pass);
+            assert_eq!(acts, kind.acts_on(layer), "{} on {layer:?}", kind.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_draw_gives_the_same_verdicts() {
+    for kind in KINDS {
+        for layer in LAYERS {
+            assert_eq!(
+                verdicts(kind, layer),
+                verdicts(kind, layer),
+                "{}",
+                kind.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_kind_that_can_make_something_wait_says_what_lifting_does() {
+    for kind in KINDS {
+        let waits = LAYERS.iter().flat_map(|l| verdicts(kind, *l)).any(|v| {
+            matches!(
+                v,
+                Verdict::Hold(_)
+                    | Verdict::Pace(_)
+                    | Verdict::Discard(super::Then::Hang)
+                    | Verdict::Again(_)
+            )
+        });
+        assert_eq!(waits, kind.lifted.is_some(), "{}", kind.name);
+    }
+}
+
+#[test]
+fn a_kind_with_directions_acts_in_both() {
+    for kind in KINDS
+        .iter()
+        .filter(|k| !matches!(k.directions, Directions::Fixed(_)))
+    {
+        let stream = verdicts(kind, Layer::Stream);
+        assert!(
+            stream[1..3] != [Verdict::Pass, Verdict::Pass]
+                && stream[3..5] != [Verdict::Pass, Verdict::Pass],
+            "{}",
+            kind.name
+        );
+    }
+}
+
+#[test]
+fn arguments_survive_printing() {
+    for kind in KINDS {
+        for (name, arg) in &example(kind).0 {
+            assert!(kind.param(name).is_some());
+            assert!(!arg.to_json().is_null());
+        }
+    }
+}

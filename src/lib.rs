@@ -1,0 +1,21 @@
+//! Firedrill: a fault-injection proxy that brings the evidence.
+
+pub mod cli;
+pub mod client;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod evidence;
+pub mod faults;
+pub mod metrics;
+pub mod operation;
+pub mod pipeline;
+pub mod protocol;
+pub mod proxy;
+pub mod rules;
+pub mod seed;
+pub mod serve;
+pub mod state;
+pub mod units;
+pub mod wire;

@@ -1,0 +1,123 @@
+//! What crosses a proxy: directions, phases, and the facts that a matcher may look at.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the upstream.
+    Upstream,
+    /// To the client.
+    Downstream,
+}
+
+impl Direction {
+    /// Both, for loops.
+    pub const ALL: [Self; 2] = [Self::Upstream, Self::Downstream];
+
+    /// The word in files and records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Upstream => "upstream",
+            Self::Downstream => "downstream",
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a fault acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layer {
+    /// A connection being made.
+    Connection,
+    /// Bytes of a connection with no known messages.
+    Stream,
+    /// A message: an HTTP request and its answer, or a framed protocol's.
+    Message,
+}
+
+impl Layer {
+    /// The word in the docs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Stream => "stream",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// The moment of an operation at which a fault acted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Before the upstream was dialled for it.
+    Connect,
+    /// Before the upstream saw the request.
+    Request,
+    /// After the upstream answered.
+    Response,
+    /// While bytes of a connection passed.
+    Stream,
+}
+
+/// Whose end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Party {
+    /// The one who dialled the proxy.
+    Client,
+    /// The one whom the proxy dialled.
+    Upstream,
+}
+
+/// What a matcher may look at. Borrowed from the bytes as they came.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Who dialled.
+    pub client: SocketAddr,
+    /// The connection's ordinal at its proxy, from 1.
+    pub connection: u64,
+    /// The request, where the protocol has one.
+    pub http: Option<Request<'a>>,
+}
+
+/// The head of an HTTP request.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// As it came, case included.
+    pub method: &'a str,
+    /// Without the query.
+    pub path: &'a str,
+    /// What follows the first `?`.
+    pub query: Option<&'a str>,
+    /// In order, names as they came.
+    pub headers: &'a [httparse::Header<'a>],
+}
+
+impl<'a> Request<'a> {
+    /// The values of a header, in order; the name is compared without case.
+    pub fn header_values(&self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.headers
+            .iter()
+            .filter(move |h| h.name.eq_ignore_ascii_case(name))
+            .map(|h| h.value)
+    }
+
+    /// The first value of a header, as text.
+    #[must_use]
+    pub fn header(&self, name: &'a str) -> Option<&'a str> {
+        self.header_values(name)
+            .next()
+            .and_then(|v| std::str::from_utf8(v).ok())
+    }
+}

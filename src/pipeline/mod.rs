@@ -1,0 +1,131 @@
+//! Asks the rules, combines their verdicts into one action, settles receipts.
+//!
+//! The only place that lets a fault act, and so the only place that records and counts one. It
+//! opens no sockets: the proxy performs what an action says and settles its receipts with what
+//! really happened.
+//!
+//! [`Context`] is the process, [`Crossing`] one proxy, [`Session`] one connection, [`Operation`]
+//! one operation with the faults at work on it, [`Witness`] its record.
+
+mod action;
+mod operation;
+mod session;
+mod witness;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::evidence::{Ladder, Ledger};
+use crate::metrics::{Metrics, ProxyMeters};
+use crate::operation::Direction;
+use crate::rules::Edge;
+use crate::state::State;
+
+pub use action::{
+    ChunkAction, ConnectAction, Hold, Receipt, RequestAction, ResponseAction, Terminal,
+};
+pub use operation::Operation;
+pub use session::{Cuts, Session};
+pub use witness::Witness;
+
+/// What all proxies of a process share.
+#[derive(Debug)]
+pub struct Context {
+    /// What is defined and in force.
+    pub state: Arc<State>,
+    /// Where records go.
+    pub ledger: Arc<Ledger>,
+    /// Where counts go.
+    pub metrics: Arc<Metrics>,
+    /// Under which decisions are drawn.
+    pub seed: u64,
+    /// How requests are told apart.
+    pub ladder: Ladder,
+    /// How long an upstream's answer is awaited after its client has gone, while a fault acts.
+    pub linger: Duration,
+    /// How long a connection of which one side has ended may stand without a byte moving.
+    pub half_close: Duration,
+    /// Bytes held back by faults.
+    pub held: Held,
+}
+
+/// The caps on bytes that faults hold back.
+#[derive(Debug)]
+pub struct Held {
+    per_connection: u64,
+    total: u64,
+    now: AtomicU64,
+}
+
+impl Held {
+    /// At most `per_connection` bytes in each direction of a connection, `total` in all.
+    #[must_use]
+    pub fn new(per_connection: u64, total: u64) -> Self {
+        Self {
+            per_connection,
+            total,
+            now: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a connection that holds `held` bytes may take in more.
+    #[must_use]
+    pub fn has_room(&self, held: usize) -> bool {
+        (held as u64) < self.per_connection && self.now.load(Relaxed) < self.total
+    }
+
+    /// `n` bytes more are held.
+    pub fn add(&self, n: usize) {
+        self.now.fetch_add(n as u64, Relaxed);
+    }
+
+    /// `n` bytes less are held.
+    pub fn sub(&self, n: usize) {
+        self.now.fetch_sub(n as u64, Relaxed);
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+}
+
+/// One proxy, as the pipeline sees it.
+#[derive(Debug)]
+pub struct Crossing {
+    /// What all proxies share.
+    pub context: Arc<Context>,
+    /// Its definition.
+    pub edge: Arc<Edge>,
+    /// Its counters.
+    pub meters: ProxyMeters,
+    name: Arc<str>,
+    from: Arc<str>,
+    to: Arc<str>,
+    connections: AtomicU64,
+}
+
+impl Crossing {
+    /// Takes up a proxy.
+    #[must_use]
+    pub fn new(context: Arc<Context>, edge: Arc<Edge>) -> Self {
+        Self {
+            meters: context.metrics.proxy(&edge.name),
+            name: edge.name.as_str().into(),
+            from: edge.from.as_str().into(),
+            to: edge.to.as_str().into(),
+            connections: AtomicU64::new(0),
+            context,
+            edge,
+        }
+    }
+
+    /// Whether a partition that is in force now holds bytes of this direction.
+    #[must_use]
+    pub fn is_cut(&self, direction: Direction) -> bool {
+        let set = self.context.state.snapshot().rules_of(&self.edge.name);
+        set.cuts.iter().any(|cut| cut.cuts(direction))
+    }
+}

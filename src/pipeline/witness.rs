@@ -1,0 +1,268 @@
+//! The record of one operation while it is being made.
+
+use std::sync::Arc;
+
+use super::Crossing;
+use crate::clock::Timestamp;
+use crate::evidence::{
+    Cause, Class, Client, Delivery, Entry, FaultSeen, Identity, Observed, Outcome, Record,
+    RequestSeen, Strength,
+};
+use crate::operation::Phase;
+use crate::rules::Cut;
+use crate::seed;
+
+/// Writes down what is seen of one operation. Clones speak of the same operation; when the last is
+/// dropped the record is closed, so that none can be forgotten.
+#[derive(Debug, Clone)]
+pub struct Witness(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
+    entry: Arc<Entry>,
+    crossing: Arc<Crossing>,
+    /// The hash of proxy, method and path, within which identities are compared.
+    scope: u64,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let context = &self.crossing.context;
+        let class = context.ledger.finish(&self.entry, self.scope);
+        let meters = &self.crossing.meters;
+        meters.finished(class);
+        let deliveries = self.entry.lock().deliveries;
+        if deliveries > 1 {
+            meters.duplicates.inc_by(u64::from(deliveries - 1));
+        }
+    }
+}
+
+impl Witness {
+    /// Begins a record. `request` is the method and path where there are any.
+    pub(super) fn begin(
+        crossing: &Arc<Crossing>,
+        request: Option<(&str, &str)>,
+        identity: Option<Identity>,
+    ) -> Self {
+        let context = &crossing.context;
+        let started = Timestamp::now();
+        let (method, path) = request.unzip();
+        let scope = seed::key(&[
+            crossing.edge.name.as_bytes(),
+            method.unwrap_or_default().as_bytes(),
+            path.unwrap_or_default().as_bytes(),
+        ]);
+        // A weak identity may still give way to a fingerprint; its attempt is counted at the end
+        // of the request.
+        let attempt = match &identity {
+            Some(id) if id.strength == Strength::Strong => {
+                context.ledger.attempt(scope, id, started)
+            }
+            _ => 1,
+        };
+        let record = Record {
+            id: context.ledger.next_id(),
+            proxy: Arc::clone(&crossing.name),
+            from: Arc::clone(&crossing.from),
+            to: Arc::clone(&crossing.to),
+            protocol: crossing.edge.protocol,
+            started,
+            identity,
+            attempt,
+            request: RequestSeen {
+                method: method.map(Into::into),
+                path: path.map(Into::into),
+                bytes: 0,
+            },
+            upstream: Vec::new(),
+            client: Client::default(),
+            faults: Vec::new(),
+            class: Class::Open,
+            cause: Cause::None,
+            deliveries: 0,
+            observed: Observed::default(),
+        };
+        Self(Arc::new(Open {
+            entry: context.ledger.begin(record),
+            crossing: Arc::clone(crossing),
+            scope,
+        }))
+    }
+
+    pub(super) fn entry(&self) -> &Arc<Entry> {
+        &self.0.entry
+    }
+
+    fn note<R>(&self, change: impl FnOnce(&mut Record) -> R) -> R {
+        change(&mut self.0.entry.lock())
+    }
+
+    /// The request is complete: its size, and the hash of its body for those without a better
+    /// identity.
+    pub fn request_ended(&self, body: u64) {
+        let open = &self.0;
+        self.note(|r| {
+            if r.identity.is_none() {
+                let print = seed::key(&[&open.scope.to_le_bytes(), &body.to_le_bytes()]);
+                r.identity = Some(Identity {
+                    by: crate::evidence::By::Fingerprint,
+                    value: format!("{print:016x}"),
+                    strength: Strength::Weak,
+                });
+            }
+            if let Some(id) = r
+                .identity
+                .as_ref()
+                .filter(|id| id.strength == Strength::Weak)
+            {
+                r.attempt = open
+                    .crossing
+                    .context
+                    .ledger
+                    .attempt(open.scope, id, r.started);
+            }
+        });
+    }
+
+    /// `n` bytes more of the request were read.
+    pub fn request_bytes(&self, n: usize) {
+        self.note(|r| r.request.bytes += n as u64);
+    }
+
+    /// A delivery to the upstream is begun (it is dialled for it); answers its number.
+    #[must_use]
+    pub fn deliver(&self) -> usize {
+        self.note(|r| {
+            // Mostly it stays with one.
+            r.upstream.reserve_exact(1);
+            r.upstream.push(Delivery::default());
+            r.upstream.len() - 1
+        })
+    }
+
+    fn delivery<R: Default>(&self, n: usize, change: impl FnOnce(&mut Delivery) -> R) -> R {
+        self.note(|r| r.upstream.get_mut(n).map(change).unwrap_or_default())
+    }
+
+    /// The first byte was written to the upstream.
+    pub fn sent(&self, delivery: usize) {
+        self.delivery(delivery, |d| {
+            d.sent_at.get_or_insert_with(Timestamp::now);
+        });
+    }
+
+    /// The upstream's answer has begun.
+    pub fn answered(&self, delivery: usize, status: Option<u16>) {
+        let took = self.delivery(delivery, |d| {
+            if d.answered_at.is_some() {
+                return None;
+            }
+            let now = Timestamp::now();
+            d.answered_at = Some(now);
+            d.status = status;
+            d.sent_at.map(|sent| now.since(sent))
+        });
+        if let Some(took) = took {
+            let seconds = &self.0.crossing.meters.upstream_seconds;
+            seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// `n` bytes more of the answer were read.
+    pub fn answer_bytes(&self, delivery: usize, n: usize) {
+        self.delivery(delivery, |d| d.bytes += n as u64);
+    }
+
+    /// There is no answer, or not all of it, because of this. The first reason stands.
+    pub fn failed(&self, delivery: usize, error: impl Into<String>) {
+        self.delivery(delivery, |d| {
+            d.error.get_or_insert_with(|| error.into());
+        });
+    }
+
+    /// What became of the client, and the bytes of an answer that were written to it. What is
+    /// told first stands.
+    pub fn told(&self, outcome: Outcome, status: Option<u16>, bytes: u64) {
+        self.note(|r| {
+            if r.client.outcome == Outcome::Waiting {
+                r.client.outcome = outcome;
+                r.client.status = status;
+                r.client.bytes = bytes;
+                r.client.at = Some(Timestamp::now());
+            }
+        });
+    }
+
+    /// The client's host has acknowledged all that was written, or its next request came.
+    pub fn handed_over(&self) {
+        self.note(|r| r.observed.handed_over = true);
+    }
+
+    /// The client is seen to be gone, since `at`. The first time stands.
+    pub fn client_left(&self, at: Timestamp) {
+        self.note(|r| {
+            r.observed.client_left.get_or_insert(at);
+        });
+    }
+
+    /// Whether the upstream has begun to answer.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.note(|r| r.upstream.iter().any(|d| d.answered_at.is_some()))
+    }
+
+    /// Whose doing it is if it does not end well. The first stands.
+    pub fn blame(&self, cause: Cause) {
+        self.note(|r| {
+            r.observed.blame.get_or_insert(cause);
+        });
+    }
+
+    /// Whether a fault or a partition has changed what a side saw of this operation.
+    #[must_use]
+    pub fn is_faulted(&self) -> bool {
+        self.note(|r| r.faults.iter().any(|f| f.injected))
+    }
+
+    /// The cause that later operations of the connection have when this one ended it.
+    #[must_use]
+    pub fn injected_cause(&self) -> Option<Cause> {
+        self.note(|r| {
+            let fault = r.faults.iter().find(|f| f.injected)?;
+            Some(match &*fault.kind {
+                "partition" => Cause::Partition(fault.rule.clone()),
+                _ => Cause::Rule(fault.rule.clone()),
+            })
+        })
+    }
+
+    /// A partition has cut this operation: recorded and counted once.
+    pub fn cut(&self, cut: &Cut, phase: Phase) {
+        let partition = &cut.partition.partition.name;
+        let new = self.note(|r| {
+            let known = |f: &FaultSeen| &*f.kind == "partition" && *f.rule == **partition;
+            if r.faults.iter().any(known) {
+                return false;
+            }
+            r.faults.push(FaultSeen {
+                rule: partition.as_str().into(),
+                kind: "partition".into(),
+                phase,
+                injected: true,
+            });
+            true
+        });
+        if new {
+            let totals = &cut.partition.totals;
+            totals
+                .selected
+                .fetch_add(1, std::sync::atomic::Ordering::Release);
+            totals
+                .injected
+                .fetch_add(1, std::sync::atomic::Ordering::Release);
+            let crossing = &self.0.crossing;
+            crossing.context.metrics.cut(&crossing.edge.name, partition);
+        }
+    }
+}

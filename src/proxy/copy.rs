@@ -1,0 +1,363 @@
+//! Delivering again: a connection of its own to the upstream, whose answer the client does not get
+//! (or gets instead of the first).
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::upstream::dial;
+use crate::clock::{self, Instant};
+use crate::operation::{Direction, Phase};
+use crate::pipeline::{Crossing, Receipt, Witness};
+use crate::protocol::http1::{Asked, ResponseFramer, scratch};
+use crate::protocol::{Eof, Event};
+use crate::state::Stopping;
+
+/// Bytes of an operation that are kept for copies, at the most; the source is no longer read
+/// (a stream) or the operation no longer copied (a message) past it.
+pub(super) const MOST_KEPT: usize = 1 << 20;
+
+/// What a copy still has to send.
+#[derive(Debug, Default)]
+struct Backlog {
+    pieces: VecDeque<(Bytes, Instant)>,
+    bytes: usize,
+    closed: bool,
+    /// Nobody will take more.
+    deaf: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// Hands bytes to a copy. Dropped, it says that there are no more.
+#[derive(Debug)]
+pub(super) struct Feed(Arc<Mutex<Backlog>>);
+
+fn lock(backlog: &Mutex<Backlog>) -> MutexGuard<'_, Backlog> {
+    backlog.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Feed {
+    pub(super) fn push(&self, bytes: Bytes, arrived: Instant) {
+        let mut backlog = lock(&self.0);
+        if !backlog.deaf {
+            backlog.bytes += bytes.len();
+            backlog.pieces.push_back((bytes, arrived));
+        }
+        wake(&mut backlog.reader);
+    }
+
+    /// Whether the copy keeps up; arranges for a wake-up if not.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut backlog = lock(&self.0);
+        if backlog.deaf || backlog.bytes < MOST_KEPT {
+            return Poll::Ready(());
+        }
+        backlog.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        let mut backlog = lock(&self.0);
+        backlog.closed = true;
+        wake(&mut backlog.reader);
+    }
+}
+
+fn wake(waker: &mut Option<Waker>) {
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
+/// The copy's end of a [`Feed`].
+#[derive(Debug)]
+struct Source(Arc<Mutex<Backlog>>);
+
+impl Source {
+    /// The next bytes with their arrival; `None`: there are no more. Cancel-safe.
+    async fn next(&self) -> Option<(Bytes, Instant)> {
+        std::future::poll_fn(|cx| {
+            let mut backlog = lock(&self.0);
+            if let Some((bytes, arrived)) = backlog.pieces.pop_front() {
+                backlog.bytes -= bytes.len();
+                wake(&mut backlog.writer);
+                return Poll::Ready(Some((bytes, arrived)));
+            }
+            if backlog.closed {
+                return Poll::Ready(None);
+            }
+            backlog.reader = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        let mut backlog = lock(&self.0);
+        backlog.deaf = true;
+        backlog.pieces.clear();
+        backlog.bytes = 0;
+        wake(&mut backlog.writer);
+    }
+}
+
+/// What becomes of the copy's answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It is discarded; it ends when the upstream closes.
+    Stream,
+    /// It is an HTTP answer, discarded.
+    Message(Asked),
+    /// It is an HTTP answer that goes to the client, if it comes whole and is not too long.
+    Wanted(Asked, oneshot::Sender<Whole>),
+}
+
+/// A copy's answer, whole.
+#[derive(Debug)]
+pub(super) struct Whole {
+    /// As they came, interim heads included.
+    pub(super) bytes: Bytes,
+    pub(super) status: u16,
+    /// Nothing may follow it on a connection: it ends with that, or says so.
+    pub(super) last: bool,
+}
+
+/// Begins a copy that runs `after` behind the original.
+pub(super) fn spawn(
+    crossing: &Arc<Crossing>,
+    witness: &Witness,
+    receipt: Receipt,
+    after: Duration,
+    answer: Answer,
+) -> Feed {
+    let backlog = Arc::default();
+    let copy = Copy {
+        crossing: Arc::clone(crossing),
+        witness: witness.clone(),
+        source: Source(Arc::clone(&backlog)),
+        receipt,
+        after,
+    };
+    tokio::spawn(copy.run(answer));
+    Feed(backlog)
+}
+
+struct Copy {
+    crossing: Arc<Crossing>,
+    witness: Witness,
+    source: Source,
+    receipt: Receipt,
+    after: Duration,
+}
+
+impl Copy {
+    /// Runs until delivered and answered, lifted, or the process stops.
+    async fn run(self, answer: Answer) {
+        let state = Arc::clone(&self.crossing.context.state);
+        let ended = async {
+            loop {
+                let changed = state.changed();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if self.receipt.is_lifted() || state.stopping() == Stopping::Now {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::select! {
+            () = self.deliver(answer) => {}
+            () = ended => {}
+        }
+    }
+
+    async fn deliver(&self, answer: Answer) {
+        // Nothing is dialled before there is something to send.
+        let Some((first, arrived)) = self.source.next().await else {
+            return;
+        };
+        clock::sleep_until(arrived + self.after).await;
+        self.until_reachable().await;
+        let delivery = self.witness.deliver();
+        match dial(&self.crossing.edge).await {
+            Err(error) => self.witness.failed(delivery, error.to_string()),
+            Ok(socket) => {
+                if let Err(error) = self.exchange(socket, first, delivery, answer).await {
+                    self.witness.failed(delivery, error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Waits while a partition stands between the proxy's two services.
+    async fn until_reachable(&self) {
+        loop {
+            let changed = self.crossing.context.state.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.crossing.is_cut(Direction::Upstream) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        mut socket: TcpStream,
+        first: Bytes,
+        delivery: usize,
+        answer: Answer,
+    ) -> io::Result<()> {
+        let _ = socket.set_nodelay(true);
+        let (mut from, mut to) = socket.split();
+        let is_stream = matches!(answer, Answer::Stream);
+        let writing = async {
+            // A part of it is a delivery too.
+            let n = to.write(&first).await?;
+            self.witness.sent(delivery);
+            self.receipt.injected(if is_stream {
+                Phase::Stream
+            } else {
+                Phase::Request
+            });
+            to.write_all(&first[n..]).await?;
+            while let Some((bytes, arrived)) = self.source.next().await {
+                clock::sleep_until(arrived + self.after).await;
+                to.write_all(&bytes).await?;
+            }
+            if is_stream {
+                to.shutdown().await?;
+            }
+            Ok(())
+        };
+        let reading = async {
+            let mut answer = Reading::new(answer);
+            let mut buffer = BytesMut::with_capacity(16 * 1024);
+            loop {
+                let n = from.read_buf(&mut buffer).await?;
+                if n > 0 {
+                    self.witness.answer_bytes(delivery, n);
+                }
+                if answer.take(&mut buffer, n == 0, &self.witness, delivery)? {
+                    return Ok::<_, io::Error>(());
+                }
+            }
+        };
+        tokio::pin!(writing, reading);
+        let sent: io::Result<()> = tokio::select! {
+            sent = &mut writing => sent,
+            // The upstream needed no more of it, or will take no more.
+            answered = &mut reading => return answered,
+        };
+        sent?;
+        let limit = self.crossing.context.linger;
+        match clock::within(limit, reading).await {
+            Some(answered) => answered,
+            None => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "no end of the answer within `limits.linger`",
+            )),
+        }
+    }
+}
+
+/// Follows a copy's answer to its end.
+struct Reading {
+    answer: Answer,
+    framer: ResponseFramer,
+    kept: BytesMut,
+    status: u16,
+    last: bool,
+    too_long: bool,
+}
+
+impl Reading {
+    fn new(answer: Answer) -> Self {
+        Self {
+            answer,
+            framer: ResponseFramer::default(),
+            kept: BytesMut::new(),
+            status: 0,
+            last: false,
+            too_long: false,
+        }
+    }
+
+    /// Takes what was read; answers whether it was the end.
+    fn take(
+        &mut self,
+        buffer: &mut BytesMut,
+        eof: bool,
+        witness: &Witness,
+        delivery: usize,
+    ) -> io::Result<bool> {
+        let asked = match &self.answer {
+            Answer::Stream => {
+                if !buffer.is_empty() {
+                    witness.answered(delivery, None);
+                    buffer.clear();
+                }
+                return Ok(eof);
+            }
+            Answer::Message(asked) | Answer::Wanted(asked, _) => *asked,
+        };
+        loop {
+            let mut scratch = scratch();
+            let event = self.framer.next(buffer, &mut scratch, Some(asked));
+            let len = match event.map_err(io::Error::other)? {
+                Event::Head { len, head } => {
+                    if !head.interim {
+                        witness.answered(delivery, Some(head.status));
+                        (self.status, self.last) = (head.status, !head.keep_alive);
+                    }
+                    len
+                }
+                Event::Body { len, .. } => len,
+                Event::End | Event::Tunnel => return Ok(self.finish()),
+                Event::More | Event::Held => break,
+            };
+            let bytes = buffer.split_to(len);
+            if self.kept.len() + len > MOST_KEPT {
+                self.too_long = true;
+            } else if matches!(self.answer, Answer::Wanted(..)) {
+                self.kept.extend_from_slice(&bytes);
+            }
+        }
+        if eof {
+            return match self.framer.eof(buffer.len()) {
+                Eof::EndsMessage => Ok(self.finish()),
+                _ => Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "closed before the end of its answer",
+                )),
+            };
+        }
+        Ok(false)
+    }
+
+    fn finish(&mut self) -> bool {
+        let answer = std::mem::replace(&mut self.answer, Answer::Stream);
+        if let (Answer::Wanted(_, client), false) = (answer, self.too_long) {
+            // The client may have gone; then nobody wants it.
+            let _ = client.send(Whole {
+                bytes: self.kept.split().freeze(),
+                status: self.status,
+                last: self.last,
+            });
+        }
+        true
+    }
+}

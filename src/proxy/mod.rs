@@ -1,0 +1,19 @@
+//! Carries bytes between clients and upstreams, and performs what the pipeline's actions say.
+//!
+//! The path: `supervisor` keeps the listeners, `listener` accepts, `stream` carries bytes with no
+//! known messages, `tap` carries HTTP/1 as it came and acts at message boundaries, `copy` delivers
+//! again. `lane` is one direction's queue; `peer` one socket, with its FIN and RST. No fault kind
+//! is known here by name.
+
+mod copy;
+mod lane;
+mod listener;
+mod peer;
+mod splice;
+mod stream;
+mod supervisor;
+mod tap;
+mod upstream;
+mod watch;
+
+pub use supervisor::{StartError, Supervisor};

@@ -1,0 +1,409 @@
+//! A connection as bytes with no known messages: the whole connection is one operation.
+//!
+//! Here bytes move (`bulk`: through the kernel, where nobody looks at them); `ends` is about how a
+//! connection ends, and what its record says then.
+
+mod bulk;
+mod ends;
+
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::copy::{self, Answer, Feed};
+use super::lane::{Flushed, Lane};
+use super::peer::{Peer, READ_SIZE, Read};
+use super::splice::Bulk;
+use super::upstream::Upstream;
+use super::watch::{Watch, sooner};
+use crate::clock::{self, Instant, Timestamp};
+use crate::evidence::{Cause, Outcome};
+use crate::faults::{End, Then};
+use crate::operation::{Direction, Phase};
+use crate::pipeline::{Cuts, Hold, Operation, Receipt, Session};
+use crate::state::Stopping;
+
+/// How often a side that is not read, because of a fault, is asked whether it is still there.
+const STALLED_LOOK: Duration = Duration::from_millis(250);
+
+/// Carries one connection to its end, and keeps `guard` until then.
+pub(super) fn carry<G>(client: TcpStream, session: Session, guard: G) -> impl Future<Output = ()> {
+    // Made outside the future, which would keep room for the parts as well.
+    let mut stream = Stream::new(client, session);
+    async move {
+        std::future::poll_fn(|cx| stream.poll(cx)).await;
+        stream.finish();
+        drop(guard);
+    }
+}
+
+/// How the client's side stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is being carried.
+    Nothing,
+    /// The proxy ended it so, by a fault or because it must.
+    Ended(Outcome),
+}
+
+/// One direction of the connection.
+struct Half {
+    lane: Lane,
+    /// What is read goes nowhere.
+    sink: bool,
+    /// Bytes read.
+    read: u64,
+    /// Reads in a row that filled the buffer.
+    full_reads: u8,
+    bulk: Option<Box<Bulk>>,
+}
+
+struct Stream {
+    session: Session,
+    operation: Operation,
+    client: Option<Peer>,
+    upstream: Upstream,
+    /// Upstream, downstream.
+    halves: [Half; 2],
+    feeds: Vec<Feed>,
+    /// When it was accepted, and how much later it is dialled.
+    accepted: Instant,
+    dial_hold: Hold,
+    /// Bytes, or the whole connection, went nowhere; then this becomes of the client.
+    lost: Option<(Then, Receipt)>,
+    /// When the last of them went.
+    lost_at: Instant,
+    /// Rules that end it, and when.
+    ends: Vec<(Instant, End, Receipt)>,
+    /// Nothing goes on in this direction; once what went before has arrived, it ends so.
+    finale: Option<(Direction, End, Receipt)>,
+    told: Told,
+    /// The client was sent a FIN, and has until then to close.
+    closing: Option<Instant>,
+    /// When the client said that it would say no more, or was found gone.
+    left: Option<Timestamp>,
+    /// The client is gone; the upstream's answer is awaited until then.
+    linger: Option<Instant>,
+    /// All was written; its host has until then to acknowledge it, or some of what is left.
+    settle: Option<(Instant, usize)>,
+    /// When a byte last moved, since one side has ended.
+    moved: Option<Instant>,
+    delivery: Option<usize>,
+    /// A byte was written to the upstream.
+    sent: bool,
+    upstream_broken: bool,
+    handed_over: bool,
+    watch: Watch,
+}
+
+const UP: usize = Direction::Upstream as usize;
+const DOWN: usize = Direction::Downstream as usize;
+
+impl Stream {
+    fn new(client: TcpStream, session: Session) -> Self {
+        let crossing = session.crossing();
+        let (operation, action) = session.connection();
+        let half = || Half {
+            lane: Lane::new(crossing.clone()),
+            sink: false,
+            read: 0,
+            full_reads: 0,
+            bulk: None,
+        };
+        let mut stream = Self {
+            halves: [half(), half()],
+            watch: Watch::new(crossing.context.state.clone()),
+            client: Some(Peer::new(client)),
+            upstream: Upstream::None,
+            feeds: Vec::new(),
+            accepted: clock::now(),
+            dial_hold: action.hold,
+            lost: None,
+            lost_at: clock::now(),
+            ends: Vec::new(),
+            finale: None,
+            told: Told::Nothing,
+            closing: None,
+            left: None,
+            linger: None,
+            settle: None,
+            moved: None,
+            delivery: None,
+            sent: false,
+            upstream_broken: false,
+            handed_over: false,
+            operation,
+            session,
+        };
+        if let Some((then, receipt)) = action.discard {
+            receipt.injected(Phase::Connect);
+            stream.halves[UP].sink = true;
+            stream.lost = Some((then, receipt));
+            return stream;
+        }
+        stream.end_later(action.ends);
+        for (again, receipt) in action.again {
+            for n in 1..=again.copies {
+                stream.feeds.push(copy::spawn(
+                    stream.session.crossing(),
+                    &stream.operation.witness,
+                    receipt.clone(),
+                    again.gap * n,
+                    Answer::Stream,
+                ));
+            }
+        }
+        stream
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.watch.poll_changes(cx);
+        if self.session.refresh() {
+            let ends = self.session.readopt(&mut self.operation);
+            self.end_later(ends);
+        }
+        let cuts = self.session.cuts();
+        if self.session.stopping() == Stopping::Now {
+            self.operation.witness.blame(Cause::Proxy);
+            self.end_client(cx, Outcome::Closed);
+            return Poll::Ready(());
+        }
+        if cuts.reset || cuts.refuse && self.is_new() {
+            for cut in self.session.all_cuts() {
+                self.operation.witness.cut(cut, Phase::Connect);
+            }
+            self.upstream.reset();
+            self.end_client(cx, Outcome::Reset);
+            return Poll::Ready(());
+        }
+        let mut deadline = None;
+        self.poll_dial(cx, cuts, &mut deadline);
+        loop {
+            let up = self.pump(cx, Direction::Upstream, cuts, &mut deadline);
+            let down = self.pump(cx, Direction::Downstream, cuts, &mut deadline);
+            self.end_lost(cx, &mut deadline);
+            if !up && !down {
+                break;
+            }
+            self.moved = None;
+            if self.session.is_stale() {
+                // A change holds for the next byte that is read.
+                cx.waker().wake_by_ref();
+                break;
+            }
+        }
+        self.end_due(cx, &mut deadline);
+        if self.is_over(cuts, &mut deadline) {
+            return Poll::Ready(());
+        }
+        if let Some(at) = deadline
+            && self.watch.poll_deadline(cx, at)
+        {
+            // It passed while this was decided.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Whether it was accepted, and nothing was begun.
+    fn is_new(&self) -> bool {
+        matches!(self.upstream, Upstream::None) && self.delivery.is_none() && self.lost.is_none()
+    }
+
+    fn poll_dial(&mut self, cx: &mut Context<'_>, cuts: Cuts, deadline: &mut Option<Instant>) {
+        if self.is_new() && self.client.is_some() && self.told == Told::Nothing {
+            let due = self.dial_hold.due(self.accepted);
+            if due > clock::now() {
+                self.dial_hold.settle(Phase::Connect);
+                sooner(deadline, due);
+                return;
+            }
+            if cuts.silences(Direction::Upstream) {
+                for cut in self.session.cutting(Direction::Upstream) {
+                    self.operation.witness.cut(cut, Phase::Connect);
+                }
+                return;
+            }
+            self.delivery = Some(self.operation.witness.deliver());
+            self.upstream.dial(&self.session.crossing().edge);
+        }
+        let edge = &self.session.crossing().edge;
+        if let Some(error) = self.upstream.poll_dial(cx, edge) {
+            let witness = &self.operation.witness;
+            witness.failed(self.delivery.unwrap_or_default(), error.to_string());
+            witness.blame(Cause::Upstream);
+            self.end_client(cx, Outcome::Reset);
+        }
+    }
+
+    /// Moves what can be moved in one direction. Answers whether more may follow at once.
+    fn pump(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        cuts: Cuts,
+        deadline: &mut Option<Instant>,
+    ) -> bool {
+        let cut = cuts.silences(direction);
+        self.flush(cx, direction, cut, deadline);
+        let clear = !cut && !self.operation.is_chosen() && self.feeds.is_empty();
+        if let Some(more) = self.pump_bulk(cx, direction, clear) {
+            return more;
+        }
+        let upwards = direction == Direction::Upstream;
+        let (source, target) = match direction {
+            Direction::Upstream => (self.client.as_mut(), self.upstream.peer()),
+            Direction::Downstream => (self.upstream.peer(), self.client.as_mut()),
+        };
+        let half = &mut self.halves[direction as usize];
+        let feeds: &[Feed] = if upwards { &self.feeds } else { &[] };
+        let Some(source) = source.filter(|peer| !peer.eof) else {
+            return false;
+        };
+        let room = half.sink || half.lane.has_room(cut, deadline);
+        if !room {
+            // No read would tell that the source is gone.
+            let broken = if clear { None } else { source.broken() };
+            return match broken {
+                Some(error) => {
+                    self.source_broken(direction, &error);
+                    true
+                }
+                None if clear => false,
+                None => {
+                    sooner(deadline, clock::now() + STALLED_LOOK);
+                    false
+                }
+            };
+        }
+        if !feeds.iter().all(|feed| feed.poll_room(cx).is_ready()) {
+            return false;
+        }
+        let meters = &self.session.crossing().meters;
+        let (operation, lost, lost_at) = (&mut self.operation, &mut self.lost, &mut self.lost_at);
+        let finale = &mut self.finale;
+        let read = source.poll_read(cx, |cx, bytes| {
+            meters.bytes(direction, bytes.len());
+            if !upwards && half.read == 0 {
+                operation.witness.answered(0, None);
+            }
+            half.read += bytes.len() as u64;
+            if half.sink {
+                *lost_at = clock::now();
+                return false;
+            }
+            if clear {
+                half.lane.pass(cx, target, bytes);
+                return bytes.len() == READ_SIZE;
+            }
+            let now = clock::now();
+            let copy = Bytes::copy_from_slice(bytes);
+            for feed in feeds {
+                feed.push(copy.clone(), now);
+            }
+            let action = operation.on_chunk(direction, copy, now);
+            for (bytes, hold) in action.pieces {
+                half.lane.push(bytes, now, hold, Phase::Stream);
+            }
+            for receipt in action.altered {
+                receipt.injected(Phase::Stream);
+            }
+            if let Some((end, receipt)) = action.end {
+                half.sink = true;
+                // A later one would end it before what this one lets pass has arrived.
+                finale.get_or_insert((direction, end, receipt));
+            }
+            if let Some((then, receipt)) = action.discard {
+                receipt.injected(Phase::Stream);
+                half.sink = true;
+                *lost_at = now;
+                *lost = Some((then, receipt));
+            }
+            false
+        });
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Read::Bytes(full)) => {
+                self.note_sent();
+                self.note_read(direction, full);
+            }
+            Poll::Ready(Read::Eof) => self.ended(direction),
+            Poll::Ready(Read::Broken(error)) => self.source_broken(direction, &error),
+        }
+        true
+    }
+
+    /// The side that a direction's bytes come from is gone.
+    fn source_broken(&mut self, direction: Direction, error: &io::Error) {
+        match direction {
+            Direction::Upstream => self.client_gone(error),
+            Direction::Downstream => {
+                self.operation.witness.failed(0, error.to_string());
+                self.operation.witness.blame(Cause::Upstream);
+                self.upstream_broken = true;
+            }
+        }
+    }
+
+    /// Writes what is due, unless a partition holds it.
+    fn flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        cut: bool,
+        deadline: &mut Option<Instant>,
+    ) {
+        let lane = &mut self.halves[direction as usize].lane;
+        if lane.is_empty() {
+            return;
+        }
+        if cut {
+            for cut in self.session.cutting(direction) {
+                self.operation.witness.cut(cut, Phase::Stream);
+            }
+            return;
+        }
+        let target = match direction {
+            Direction::Upstream => self.upstream.peer(),
+            Direction::Downstream => self.client.as_mut(),
+        };
+        let Some(target) = target else { return };
+        match lane.flush(cx, target) {
+            Flushed::Held(due) => sooner(deadline, due),
+            Flushed::Empty | Flushed::Full => {}
+            Flushed::Broken(error) => self.target_broken(direction, &error),
+        }
+        self.note_sent();
+    }
+
+    fn note_sent(&mut self) {
+        if !self.sent && self.halves[UP].lane.written() > 0 {
+            self.sent = true;
+            self.operation.witness.sent(0);
+        }
+    }
+
+    /// The source of a direction has said all it will say.
+    fn ended(&mut self, direction: Direction) {
+        if direction == Direction::Upstream {
+            self.left.get_or_insert_with(Timestamp::now);
+            // The copies end with it.
+            self.feeds.clear();
+        }
+        let half = &mut self.halves[direction as usize];
+        let action = self.operation.on_eof(direction);
+        if let Some((then, receipt)) = action.discard
+            && !half.sink
+        {
+            receipt.injected(Phase::Stream);
+            half.sink = true;
+            self.lost = Some((then, receipt));
+        }
+        if !half.sink {
+            half.lane.push_fin(clock::now(), action.hold);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Bulk bytes of a connection on which no rule can act go through the kernel, and come back to
+//! being looked at in the moment when a rule appears and the pipe is empty.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use super::{Stream, UP};
+use crate::operation::Direction;
+use crate::proxy::splice::Bulk;
+
+/// Full reads in a row that begin the bulk.
+const FULL_READS: u8 = 3;
+
+impl Stream {
+    /// Notes how much was read at once; enough in a row begins the bulk.
+    pub(super) fn note_read(&mut self, direction: Direction, full: bool) {
+        let half = &mut self.halves[direction as usize];
+        half.full_reads = if full { half.full_reads + 1 } else { 0 };
+        if half.full_reads >= FULL_READS && half.lane.is_empty() && half.bulk.is_none() {
+            half.bulk = Some(Box::new(Bulk::new()));
+        }
+    }
+
+    /// Moves bulk bytes. `None`: there are none, read as usual; else whether more may follow at
+    /// once.
+    pub(super) fn pump_bulk(
+        &mut self,
+        cx: &mut Context<'_>,
+        direction: Direction,
+        clear: bool,
+    ) -> Option<bool> {
+        let (source, target) = match direction {
+            Direction::Upstream => (self.client.as_mut(), self.upstream.peer()),
+            Direction::Downstream => (self.upstream.peer(), self.client.as_mut()),
+        };
+        let half = &mut self.halves[direction as usize];
+        let bulk = half.bulk.as_mut()?;
+        let (Some(source), Some(target)) = (source, target) else {
+            half.bulk = None;
+            return None;
+        };
+        if !bulk.is_drained() {
+            return Some(match bulk.poll_drain(cx, target.socket()) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(n)) => {
+                    half.lane.count_passed(n);
+                    true
+                }
+                Poll::Ready(Err(error)) => {
+                    half.bulk = None;
+                    self.target_broken(direction, &error);
+                    true
+                }
+            });
+        }
+        if !clear || source.eof || bulk.is_over() {
+            end(&mut half.bulk, &mut half.full_reads);
+            return None;
+        }
+        match bulk.poll_fill(cx, source.socket()) {
+            Poll::Pending => Some(false),
+            Poll::Ready(Ok(0)) => {
+                source.eof = true;
+                end(&mut half.bulk, &mut half.full_reads);
+                self.ended(direction);
+                Some(true)
+            }
+            Poll::Ready(Ok(n)) => {
+                half.read += n as u64;
+                self.session.crossing().meters.bytes(direction, n);
+                Some(true)
+            }
+            // No pipe to be had, or a broken socket: the usual read tells.
+            Poll::Ready(Err(_)) => {
+                end(&mut half.bulk, &mut half.full_reads);
+                None
+            }
+        }
+    }
+
+    /// The side that a direction's bytes go to can't be written to any more.
+    pub(super) fn target_broken(&mut self, direction: Direction, error: &io::Error) {
+        match direction {
+            // Its last words may still be read; the read tells when it is over.
+            Direction::Upstream => {
+                self.halves[UP].lane.clear();
+                self.halves[UP].sink = true;
+            }
+            Direction::Downstream => self.client_gone(error),
+        }
+    }
+}
+
+fn end(bulk: &mut Option<Box<Bulk>>, full_reads: &mut u8) {
+    *bulk = None;
+    *full_reads = 0;
+}

@@ -1,0 +1,128 @@
+//! The messages of one connection: what was read and not yet framed, what is on its way, and which
+//! answers are owed. Knows no sockets.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::exchange::Exchange;
+use super::requests::MOST_AWAITING;
+use crate::clock::Instant;
+use crate::evidence::Cause;
+use crate::faults::Then;
+use crate::operation::{Direction, Phase};
+use crate::pipeline::{Cuts, Receipt, Session};
+use crate::protocol::http1::{MAX_HEAD, RequestFramer, ResponseFramer};
+use crate::proxy::lane::Lane;
+
+/// The messages of one connection.
+pub(super) struct Core {
+    pub(super) session: Session,
+    pub(super) requests: RequestFramer,
+    pub(super) responses: ResponseFramer,
+    /// An unfinished head, or bytes that may belong to another protocol.
+    pub(super) from_client: BytesMut,
+    pub(super) from_upstream: BytesMut,
+    pub(super) up: Lane,
+    pub(super) down: Lane,
+    /// Requests whose answers are not yet on their way whole, in order.
+    pub(super) awaiting: VecDeque<Exchange>,
+    /// Requests whose answers are on their way, until the client's host has them.
+    pub(super) telling: VecDeque<Exchange>,
+    pub(super) cuts: Cuts,
+    /// No further request goes on, because of this.
+    pub(super) dead_end: Option<Cause>,
+    /// Behind what is on its way nothing more goes to the client; then this becomes of it (once
+    /// the rule is lifted, if one keeps it hanging: it is closed).
+    pub(super) fate: Option<(Then, Option<Receipt>)>,
+    pub(super) client_gone: bool,
+    pub(super) upstream_unusable: bool,
+    /// The final answer to a request for another protocol: whether it switched.
+    pub(super) switched: Option<bool>,
+    pub(super) tunnel: bool,
+}
+
+impl Core {
+    /// Of a connection that was accepted.
+    pub(super) fn new(session: Session) -> Self {
+        let crossing = session.crossing().clone();
+        Self {
+            cuts: session.cuts(),
+            session,
+            requests: RequestFramer::default(),
+            responses: ResponseFramer::default(),
+            from_client: BytesMut::new(),
+            from_upstream: BytesMut::new(),
+            up: Lane::new(crossing.clone()),
+            down: Lane::new(crossing),
+            awaiting: VecDeque::new(),
+            telling: VecDeque::new(),
+            dead_end: None,
+            fate: None,
+            client_gone: false,
+            upstream_unusable: false,
+            switched: None,
+            tunnel: false,
+        }
+    }
+
+    /// The client's host has every answer that was written whole: it has acknowledged all bytes,
+    /// or a new request has come.
+    pub(super) fn settle(&mut self) {
+        while self.telling.front().is_some_and(|e| e.is_told)
+            && let Some(exchange) = self.telling.pop_front()
+        {
+            exchange.operation.witness.handed_over();
+        }
+    }
+
+    /// Notes which answers were written whole.
+    pub(super) fn note_told(&mut self) {
+        let written = self.down.written();
+        for exchange in self.telling.iter_mut().filter(|e| !e.is_told) {
+            if exchange.answer.is_empty() || exchange.answer.end > written {
+                break;
+            }
+            exchange.told();
+        }
+    }
+
+    /// Notes which requests a partition holds, and which answers.
+    pub(super) fn note_cuts(&self) {
+        if self.cuts.silences(Direction::Upstream) && !self.up.is_empty() {
+            for exchange in self.awaiting.iter().filter(|e| e.is_forwarded() && !e.sent) {
+                for cut in self.session.cutting(Direction::Upstream) {
+                    exchange.operation.witness.cut(cut, Phase::Request);
+                }
+            }
+        }
+        if self.cuts.silences(Direction::Downstream) && !self.down.is_empty() {
+            let begun = self.awaiting.iter().take(1).filter(|e| e.status.is_some());
+            for exchange in self.telling.iter().filter(|e| !e.is_told).chain(begun) {
+                for cut in self.session.cutting(Direction::Downstream) {
+                    exchange.operation.witness.cut(cut, Phase::Response);
+                }
+            }
+        }
+    }
+
+    /// Whether an answer of the upstream is still to come, to a request that it was sent or will be.
+    pub(super) fn is_owed(&self) -> bool {
+        let due = |e: &Exchange| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
+        !self.upstream_unusable && self.awaiting.iter().any(due)
+    }
+
+    /// Whether the client may be read.
+    pub(super) fn has_room(&self, deadline: &mut Option<Instant>) -> bool {
+        let under_way = |e: &Exchange| e.is_forwarded() && !e.complete;
+        let goes_on = self.tunnel || self.awaiting.back().is_some_and(under_way);
+        if self.dead_end.is_some() && !goes_on {
+            return true;
+        }
+        self.up
+            .has_room(self.cuts.silences(Direction::Upstream), deadline)
+            && self.awaiting.len() < MOST_AWAITING
+            && !self.waits_for_copy()
+            && self.from_client.len() <= MAX_HEAD
+    }
+}

@@ -1,0 +1,255 @@
+//! One request with its answer on its way through the tap.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::clock::{self, Timestamp};
+use crate::evidence::{Cause, Outcome};
+use crate::faults::{Answer, Then};
+use crate::pipeline::{Crossing, Hold, Operation, Receipt};
+use crate::protocol::http1::{Asked, RequestHead};
+use crate::proxy::copy;
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// It goes to the upstream.
+    Forward,
+    /// The proxy answers, once all earlier answers are on their way.
+    Local {
+        /// The whole answer, and how long it is kept.
+        bytes: Bytes,
+        status: u16,
+        hold: Hold,
+        /// The connection ends after it.
+        close: bool,
+    },
+    /// It goes nowhere, and once all earlier answers are on their way, this becomes of the client.
+    Lost(Then, Receipt),
+    /// The connection carries nothing any more: it goes nowhere.
+    Stranded,
+}
+
+/// A copy of the request is being kept, to be delivered again.
+#[derive(Debug)]
+pub(super) struct Keeping {
+    pub(super) bytes: BytesMut,
+    pub(super) again: Vec<(crate::faults::Again, Receipt)>,
+    pub(super) hold: Hold,
+}
+
+/// One request with its answer.
+pub(super) struct Exchange {
+    pub(super) operation: Operation,
+    pub(super) asked: Asked,
+    pub(super) route: Route,
+    /// Where its first byte stands in the lane to the upstream.
+    pub(super) start: u64,
+    pub(super) sent: bool,
+    /// Bytes of it were put on their way to the upstream, whatever became of the rest.
+    delivers: bool,
+    /// The request was read to its end.
+    pub(super) complete: bool,
+    /// The answer was read to its end.
+    pub(super) answered: bool,
+    pub(super) request_bytes: usize,
+    body: Option<Box<Xxh3>>,
+    pub(super) keeping: Option<Keeping>,
+    /// The answer that the client gets instead of the first, when it comes.
+    pub(super) wanted: Option<oneshot::Receiver<copy::Whole>>,
+    /// The upstream's own answer, while another one is wanted.
+    pub(super) first: BytesMut,
+    pub(super) status: Option<u16>,
+    /// Nothing may follow the answer on this connection.
+    pub(super) last: bool,
+    pub(super) answer_bytes: usize,
+    /// The answer goes nowhere; after its end, this becomes of the client.
+    pub(super) losing: Option<(Then, Receipt)>,
+    /// Where its answer began and ends in the lane to the client.
+    pub(super) answer: std::ops::Range<u64>,
+    pub(super) outcome: Outcome,
+    /// The answer was written to the client whole.
+    pub(super) is_told: bool,
+}
+
+impl Exchange {
+    pub(super) fn new(operation: Operation, asked: Asked, route: Route, start: u64) -> Self {
+        Self {
+            operation,
+            asked,
+            delivers: matches!(route, Route::Forward),
+            route,
+            start,
+            sent: false,
+            complete: false,
+            answered: false,
+            request_bytes: 0,
+            body: None,
+            keeping: None,
+            wanted: None,
+            first: BytesMut::new(),
+            status: None,
+            last: false,
+            answer_bytes: 0,
+            losing: None,
+            answer: 0..0,
+            outcome: Outcome::Answered,
+            is_told: false,
+        }
+    }
+
+    /// Takes in bytes of the request, head or body.
+    pub(super) fn take(&mut self, bytes: &[u8], content: bool) {
+        self.request_bytes += bytes.len();
+        if content {
+            self.body.get_or_insert_default().update(bytes);
+        }
+        if let Some(keeping) = &mut self.keeping {
+            if keeping.bytes.len() + bytes.len() > copy::MOST_KEPT {
+                // Too long to be kept: its rule counts as selected, not injected.
+                self.keeping = None;
+            } else {
+                keeping.bytes.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    /// The request was read to its end.
+    pub(super) fn end_request(&mut self) {
+        self.complete = true;
+        let body = self.body.take().map_or(0, |hasher| hasher.digest());
+        self.operation.witness.request_ended(body);
+    }
+
+    /// Delivers the request again, as often as its rules say.
+    pub(super) fn send_copies(&mut self, keeping: Keeping, crossing: &Arc<Crossing>) {
+        let bytes = keeping.bytes.freeze();
+        let due = keeping.hold.due(clock::now());
+        for (again, receipt) in keeping.again {
+            for n in 1..=again.copies {
+                let answer = if again.last
+                    && n == again.copies
+                    && self.wanted.is_none()
+                    // One that came before the end of the request is on its way already.
+                    && self.status.is_none()
+                {
+                    let (client, wanted) = oneshot::channel();
+                    self.wanted = Some(wanted);
+                    copy::Answer::Wanted(self.asked, client)
+                } else {
+                    copy::Answer::Message(self.asked)
+                };
+                let witness = &self.operation.witness;
+                let feed = copy::spawn(crossing, witness, receipt.clone(), again.gap * n, answer);
+                feed.push(bytes.clone(), due);
+            }
+        }
+    }
+
+    /// Whether the answer to a copy is still to come, which the client gets.
+    pub(super) fn awaits_copy(&self) -> bool {
+        self.answered && self.wanted.is_some()
+    }
+
+    /// Whether its answer comes, or came, from the upstream.
+    pub(super) fn is_forwarded(&self) -> bool {
+        matches!(self.route, Route::Forward)
+    }
+
+    /// Notes that bytes of it were written to the upstream.
+    pub(super) fn note_sent(&mut self, written: u64) {
+        if !self.sent && self.delivers && written > self.start {
+            self.sent = true;
+            self.operation.witness.sent(0);
+        }
+    }
+
+    /// The answer was written to the client whole.
+    pub(super) fn told(&mut self) {
+        self.is_told = true;
+        let bytes = self.answer.end - self.answer.start;
+        self.operation
+            .witness
+            .told(self.outcome, self.status, bytes);
+    }
+
+    /// The connection has ended. `end` is how it ended for the client, `written` how far the lane
+    /// to it got.
+    pub(super) fn abandon(
+        &mut self,
+        end: Outcome,
+        written: u64,
+        left: Option<Timestamp>,
+        blame: &Cause,
+    ) {
+        let witness = &self.operation.witness;
+        let bytes = written.saturating_sub(self.answer.start);
+        if self.answer.end > self.answer.start && bytes > 0 {
+            let bytes = bytes.min(self.answer.end - self.answer.start);
+            let outcome = match self.outcome {
+                Outcome::Answered => Outcome::Partial,
+                other => other,
+            };
+            witness.told(outcome, self.status, bytes);
+        }
+        witness.told(end, None, 0);
+        if let Some(left) = left {
+            witness.client_left(left);
+        }
+        witness.blame(blame.clone());
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let witness = &self.operation.witness;
+        witness.request_bytes(self.request_bytes);
+        if self.answer_bytes > 0 {
+            witness.answer_bytes(0, self.answer_bytes);
+        }
+        if !self.complete {
+            witness.request_ended(self.body.take().map_or(0, |hasher| hasher.digest()));
+        }
+    }
+}
+
+/// The bytes of an answer of the proxy's own.
+pub(super) fn encode(answer: &Answer, asked: Asked, keep_alive: Option<u8>) -> Bytes {
+    let reason = reason(answer.status);
+    let mut out = format!("HTTP/1.1 {} {reason}\r\n", answer.status);
+    for (name, value) in &answer.headers {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    let bodiless = matches!(answer.status, 204 | 304);
+    if !bodiless {
+        out.push_str(&format!("content-length: {}\r\n", answer.body.len()));
+    }
+    match keep_alive {
+        None => out.push_str("connection: close\r\n"),
+        Some(0) => out.push_str("connection: keep-alive\r\n"),
+        Some(_) => {}
+    }
+    out.push_str("\r\n");
+    let mut bytes = BytesMut::from(out.as_bytes());
+    if !bodiless && !asked.head {
+        bytes.extend_from_slice(&answer.body);
+    }
+    bytes.freeze()
+}
+
+/// Whether the connection may be used after an answer of the proxy's own: the HTTP minor version
+/// if so. A client that waits for a 100 may or may not send its body after a final answer, so the
+/// next request could not be told from it.
+pub(super) fn keeps_alive(head: &RequestHead<'_, '_>) -> Option<u8> {
+    (head.keep_alive && !head.expects_continue).then_some(head.version_minor)
+}
+
+fn reason(status: u16) -> &'static str {
+    hyper::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Status")
+}

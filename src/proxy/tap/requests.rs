@@ -1,0 +1,344 @@
+//! The client's bytes: framed, each request given its route, and sent on as they came.
+
+use std::ops::Range;
+use std::task::Context;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::Core;
+use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
+use crate::clock;
+use crate::evidence::{Cause, Outcome};
+use crate::faults::{Answer, Then};
+use crate::operation::{Phase, Request};
+use crate::pipeline::{Hold, Terminal};
+use crate::protocol::Event;
+use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
+use crate::proxy::peer::Peer;
+
+/// Requests whose answers are not yet on their way; past it the client is no longer read.
+pub(super) const MOST_AWAITING: usize = 1024;
+
+impl Core {
+    /// Takes what was read from the client.
+    pub(super) fn client_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: Option<&mut Peer>,
+        bytes: &[u8],
+    ) {
+        if self.from_client.is_empty() {
+            let used = self.frame_requests(cx, upstream, bytes);
+            self.from_client.extend_from_slice(&bytes[used..]);
+        } else {
+            self.from_client.extend_from_slice(bytes);
+            self.reframe_requests(cx, upstream);
+        }
+    }
+
+    /// Looks again at what was left over: more came behind it, or it is known now what it is.
+    pub(super) fn reframe_requests(&mut self, cx: &mut Context<'_>, upstream: Option<&mut Peer>) {
+        let mut data = std::mem::take(&mut self.from_client);
+        let used = self.frame_requests(cx, upstream, &data);
+        data.advance(used);
+        if !data.is_empty() {
+            self.from_client = data;
+        }
+    }
+
+    /// Answers how many bytes were dealt with.
+    fn frame_requests(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut upstream: Option<&mut Peer>,
+        data: &[u8],
+    ) -> usize {
+        let mut at = 0;
+        // What goes on as it came, gathered so that it goes at once.
+        let mut run: Range<usize> = 0..0;
+        let mut framer = std::mem::take(&mut self.requests);
+        while !self.waits_for_copy() {
+            let mut scratch = scratch();
+            match framer.next(&data[at..], &mut scratch) {
+                Ok(Event::Head { len, head }) => {
+                    let start = self.up.taken() + run.len() as u64;
+                    let (exchange, hold) = self.begin(&head, start);
+                    if !exchange.is_forwarded() {
+                        // No upstream will switch protocols for it.
+                        framer.stay();
+                    }
+                    self.awaiting.push_back(exchange);
+                    self.take(
+                        cx,
+                        upstream.as_deref_mut(),
+                        data,
+                        at..at + len,
+                        false,
+                        hold,
+                        &mut run,
+                    );
+                    at += len;
+                }
+                Ok(Event::Body { len, content }) => {
+                    let part = at..at + len;
+                    self.take(
+                        cx,
+                        upstream.as_deref_mut(),
+                        data,
+                        part,
+                        content,
+                        Hold::default(),
+                        &mut run,
+                    );
+                    at += len;
+                }
+                Ok(Event::End) => self.end_request(),
+                Ok(Event::Tunnel) => {
+                    self.pass_up(cx, upstream.as_deref_mut(), &data[run]);
+                    self.pass_up(cx, upstream, &data[at..]);
+                    self.requests = framer;
+                    return data.len();
+                }
+                Ok(Event::Held) if self.dead_end.is_some() => {
+                    // Whatever it is, it goes nowhere.
+                    at = data.len();
+                    break;
+                }
+                Ok(Event::More | Event::Held) => break,
+                Err(refusal) => {
+                    self.refuse_request(refusal);
+                    at = data.len();
+                    break;
+                }
+            }
+        }
+        self.requests = framer;
+        self.pass_up(cx, upstream, &data[run]);
+        at
+    }
+
+    /// Whether the last request is to be answered by a copy's answer. What follows it waits, so that
+    /// nothing of the upstream's can come in between.
+    pub(super) fn waits_for_copy(&self) -> bool {
+        self.dead_end.is_none() && self.awaiting.back().is_some_and(|e| e.wanted.is_some())
+    }
+
+    /// Sends bytes of the request under way on their route.
+    #[allow(clippy::too_many_arguments)]
+    fn take(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: Option<&mut Peer>,
+        data: &[u8],
+        part: Range<usize>,
+        content: bool,
+        hold: Hold,
+        run: &mut Range<usize>,
+    ) {
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        exchange.take(&data[part.clone()], content);
+        if !exchange.is_forwarded() {
+            return;
+        }
+        if hold.is_none() && run.end == part.start {
+            run.end = part.end;
+            return;
+        }
+        let before = std::mem::replace(run, part.end..part.end);
+        self.pass_up(cx, upstream, &data[before]);
+        if hold.is_none() {
+            *run = part;
+        } else {
+            let bytes = Bytes::copy_from_slice(&data[part]);
+            self.up.push(bytes, clock::now(), hold, Phase::Request);
+        }
+    }
+
+    fn pass_up(&mut self, cx: &mut Context<'_>, upstream: Option<&mut Peer>, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let upstream = upstream.filter(|_| !self.cuts.silent[0]);
+        self.up.pass(cx, upstream, bytes);
+        let written = self.up.written();
+        for exchange in self.awaiting.iter_mut().rev().take_while(|e| !e.sent) {
+            exchange.note_sent(written);
+        }
+    }
+
+    /// Begins the exchange of a request, and answers how long it is held.
+    fn begin(&mut self, head: &RequestHead<'_, '_>, start: u64) -> (Exchange, Hold) {
+        // It came after these answers were written: they have arrived.
+        self.settle();
+        let request = Request {
+            method: head.method,
+            path: head.path,
+            query: head.query,
+            headers: head.headers,
+        };
+        let asked = head.asked();
+        if self.dead_end.is_some() {
+            let operation = self.session.lost_request(&request);
+            return (
+                Exchange::new(operation, asked, Route::Stranded, start),
+                Hold::default(),
+            );
+        }
+        let (operation, action) = self.session.request(&request);
+        let mut hold = action.hold;
+        let route = match action.terminal {
+            None => Route::Forward,
+            Some(Terminal::Respond(answer, receipt)) => {
+                receipt.injected(Phase::Request);
+                let keep_alive = keeps_alive(head);
+                Route::Local {
+                    bytes: encode(&answer, asked, keep_alive),
+                    status: answer.status,
+                    hold: std::mem::take(&mut hold),
+                    close: keep_alive.is_none(),
+                }
+            }
+            Some(Terminal::Discard(then, receipt)) => {
+                receipt.injected(Phase::Request);
+                self.dead_end = operation.witness.injected_cause();
+                Route::Lost(then, receipt)
+            }
+        };
+        let mut exchange = Exchange::new(operation, asked, route, start);
+        if exchange.is_forwarded() {
+            let delivery = exchange.operation.witness.deliver();
+            debug_assert_eq!(delivery, 0, "the first delivery");
+            if !action.again.is_empty() {
+                exchange.keeping = Some(Keeping {
+                    bytes: BytesMut::new(),
+                    again: action.again,
+                    hold: hold.clone(),
+                });
+            }
+        }
+        (exchange, hold)
+    }
+
+    /// The request under way was read to its end: its copies can go.
+    fn end_request(&mut self) {
+        let crossing = self.session.crossing().clone();
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        exchange.end_request();
+        let keeping = exchange.keeping.take();
+        if let Some(keeping) = keeping {
+            exchange.send_copies(keeping, &crossing);
+        }
+        // An answer that came before the end of its request has waited for this.
+        self.move_on();
+    }
+
+    /// The client's bytes are no request that every party would read alike.
+    fn refuse_request(&mut self, refusal: Refusal) {
+        if self.dead_end.is_some() {
+            return;
+        }
+        let proxy = &self.session.crossing().edge.name;
+        tracing::warn!(proxy, code = refusal.code(), "refused a request: {refusal}");
+        self.dead_end = Some(Cause::Proxy);
+        let answer = refusal_answer(refusal.status(), &refusal);
+        let under_way = self.awaiting.back().is_some_and(|e| !e.complete);
+        if under_way && let Some(exchange) = self.awaiting.back_mut() {
+            // A part of it may have gone on already; it can't be taken back, nor be completed.
+            exchange.operation.witness.blame(Cause::Proxy);
+            if exchange.is_forwarded() {
+                exchange.operation.witness.failed(0, refusal.to_string());
+            }
+        } else {
+            let operation = self.session.refused_request();
+            operation.witness.blame(Cause::Proxy);
+            let start = self.up.taken();
+            self.awaiting.push_back(Exchange::new(
+                operation,
+                Asked::default(),
+                Route::Stranded,
+                start,
+            ));
+        }
+        if let Some(exchange) = self.awaiting.back_mut() {
+            exchange.route = Route::Local {
+                bytes: encode(&answer, Asked::default(), None),
+                status: answer.status,
+                hold: Hold::default(),
+                close: true,
+            };
+        }
+    }
+
+    /// Puts the proxy's own answers on their way, as far as it is their turn. Once nothing more goes
+    /// to the client, they only make way for what the upstream still says.
+    pub(super) fn answer_locally(&mut self) {
+        while let Some(exchange) = self.awaiting.front_mut() {
+            if self.fate.is_some() {
+                if exchange.is_forwarded() || !exchange.complete {
+                    return;
+                }
+                exchange.answered = true;
+                self.move_on();
+                continue;
+            }
+            match &mut exchange.route {
+                Route::Forward | Route::Stranded => return,
+                Route::Local {
+                    bytes,
+                    status,
+                    hold,
+                    close,
+                } => {
+                    // A request that is still being read is answered once it is over, so that what
+                    // follows it is not taken for the next one.
+                    if !exchange.complete && !*close {
+                        return;
+                    }
+                    exchange.status = Some(*status);
+                    exchange.outcome = Outcome::Substituted;
+                    let (bytes, hold) = (bytes.clone(), std::mem::take(hold));
+                    let close = *close;
+                    exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
+                    self.down.push(bytes, clock::now(), hold, Phase::Request);
+                    if close {
+                        self.dead_end.get_or_insert(Cause::Proxy);
+                        self.fate = Some((Then::Close, None));
+                    }
+                }
+                Route::Lost(then, receipt) => {
+                    self.fate = Some((*then, Some(receipt.clone())));
+                }
+            }
+            exchange.answered = true;
+            self.move_on();
+        }
+    }
+
+    /// The answer of the front exchange is on its way whole, or there will be none: moves it on
+    /// once its request is over too.
+    pub(super) fn move_on(&mut self) {
+        let done =
+            |e: &Exchange| e.answered && !e.awaits_copy() && (e.complete || !e.is_forwarded());
+        if self.awaiting.front().is_some_and(done)
+            && let Some(exchange) = self.awaiting.pop_front()
+        {
+            self.telling.push_back(exchange);
+        }
+    }
+}
+
+/// The answer to a message that was refused.
+pub(super) fn refusal_answer(status: u16, refusal: &Refusal) -> Answer {
+    Answer {
+        status,
+        headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
+        body: Bytes::from(format!(
+            "firedrill: refused ({}): {refusal}\n",
+            refusal.code()
+        )),
+    }
+}

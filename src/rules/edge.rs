@@ -1,0 +1,73 @@
+//! The definition of a proxy: one listener, one upstream, an edge between two services.
+
+use std::time::Duration;
+
+/// How a proxy's operations are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Bytes; an operation is a connection.
+    Tcp,
+    /// HTTP/1.x; an operation is a request with its answer.
+    Http,
+}
+
+impl Protocol {
+    /// The word in files and records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http => "http",
+        }
+    }
+
+    /// Whether operations are messages.
+    #[must_use]
+    pub fn has_messages(self) -> bool {
+        self == Self::Http
+    }
+}
+
+/// One proxy as defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edge {
+    /// Unique among proxies.
+    pub name: String,
+    /// The service that calls.
+    pub from: String,
+    /// The service that is called.
+    pub to: String,
+    /// `host:port`; port 0 is any free one.
+    pub listen: String,
+    /// `host:port`, resolved at every dial.
+    pub upstream: String,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// For one dial, name resolution included.
+    pub connect_timeout: Duration,
+    /// Clients at the same time; more are refused.
+    pub max_connections: usize,
+}
+
+impl Edge {
+    /// The `connect_timeout` of an edge that does not say.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The `max_connections` of an edge that does not say.
+    pub const MAX_CONNECTIONS: usize = 10_000;
+
+    /// A TCP edge with everything else at its default.
+    #[must_use]
+    pub fn new(name: &str, listen: &str, upstream: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            from: "client".to_owned(),
+            to: name.to_owned(),
+            listen: listen.to_owned(),
+            upstream: upstream.to_owned(),
+            protocol: Protocol::Tcp,
+            connect_timeout: Self::CONNECT_TIMEOUT,
+            max_connections: Self::MAX_CONNECTIONS,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the data path sees: enabled rules and partitions, compiled for one proxy.
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+
+use super::schedule::Schedule;
+use super::{Mode, Partition, Rule, Slot, partition};
+use crate::operation::Direction;
+use crate::seed::Draw;
+
+/// How often a rule selected and injected, over all the times it was enabled.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Operations that it chose.
+    pub selected: AtomicU64,
+    /// Operations in which it changed what a side saw.
+    pub injected: AtomicU64,
+}
+
+impl Totals {
+    /// Both counts: selected, injected.
+    #[must_use]
+    pub fn read(&self) -> (u64, u64) {
+        // Injected first: it is never ahead of what was selected.
+        let injected = self.injected.load(Acquire);
+        (self.selected.load(Acquire), injected)
+    }
+}
+
+/// A rule from the moment it was enabled until it is lifted.
+#[derive(Debug)]
+pub struct LiveRule {
+    /// As defined.
+    pub rule: Arc<Rule>,
+    /// Shared with the definition.
+    pub totals: Arc<Totals>,
+    pub(super) schedule: Schedule,
+    lifted: AtomicBool,
+}
+
+impl LiveRule {
+    /// Enables a rule: its schedule starts anew.
+    #[must_use]
+    pub fn new(rule: Arc<Rule>, totals: Arc<Totals>) -> Self {
+        Self {
+            rule,
+            totals,
+            schedule: Schedule::default(),
+            lifted: AtomicBool::new(false),
+        }
+    }
+
+    /// Decides on an operation that matches; see the module `schedule`.
+    #[must_use]
+    pub fn select(self: &Arc<Self>, seed: u64, key: u64) -> Option<(Slot, Draw)> {
+        Schedule::select(self, seed, key)
+    }
+
+    /// Ends it; every wait of its making ends too. The caller wakes those who wait.
+    pub fn lift(&self) {
+        self.lifted.store(true, Release);
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_lifted(&self) -> bool {
+        self.lifted.load(Acquire)
+    }
+}
+
+/// A partition from the moment it was enabled until it is healed.
+#[derive(Debug)]
+pub struct LivePartition {
+    /// As defined.
+    pub partition: Arc<Partition>,
+    /// Operations that it cut, over all the times it was enabled.
+    pub totals: Arc<Totals>,
+    healed: AtomicBool,
+}
+
+impl LivePartition {
+    /// Enables a partition.
+    #[must_use]
+    pub fn new(partition: Arc<Partition>, totals: Arc<Totals>) -> Self {
+        Self {
+            partition,
+            totals,
+            healed: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends it. The caller wakes those who wait.
+    pub fn heal(&self) {
+        self.healed.store(true, Release);
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn is_healed(&self) -> bool {
+        self.healed.load(Relaxed)
+    }
+}
+
+/// What a partition does to one proxy.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Whose cut it is.
+    pub partition: Arc<LivePartition>,
+    directions: [bool; 2],
+}
+
+impl Cut {
+    /// The cut of an edge by a partition, if it cuts it.
+    #[must_use]
+    pub fn new(partition: &Arc<LivePartition>, edge: &super::Edge) -> Option<Self> {
+        Some(Self {
+            partition: Arc::clone(partition),
+            directions: partition.partition.cuts(edge)?,
+        })
+    }
+
+    /// Whether bytes of this direction are cut.
+    #[must_use]
+    pub fn cuts(&self, direction: Direction) -> bool {
+        self.directions[partition::index(direction)]
+    }
+
+    /// What a cut connection meets.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.partition.partition.mode
+    }
+}
+
+/// Everything that is enabled and can act on one proxy, in rule order.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    /// Partitions come before rules.
+    pub cuts: Vec<Cut>,
+    /// In the order of their definitions.
+    pub rules: Vec<Arc<LiveRule>>,
+}
+
+impl RuleSet {
+    /// Whether nothing can act.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cuts.is_empty() && self.rules.is_empty()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::faults::{self, Args};
+    use crate::rules::{FaultSpec, Matcher, Ttl};
+
+    /// A rule that drops everything, changed as the test likes, enabled.
+    pub(in crate::rules) fn live(change: impl FnOnce(&mut Rule)) -> Arc<LiveRule> {
+        let mut rule = Rule {
+            name: "r".to_owned(),
+            proxies: None,
+            enabled: true,
+            matcher: Matcher::default(),
+            probability: 1.0,
+            skip: 0,
+            limit: None,
+            max_active: None,
+            ttl: Ttl::Unsaid,
+            dry_run: false,
+            direction: None,
+            fault: FaultSpec::new(faults::find("drop").unwrap(), Args::default()).unwrap(),
+        };
+        change(&mut rule);
+        Arc::new(LiveRule::new(Arc::new(rule), Arc::default()))
+    }
+}

@@ -1,0 +1,175 @@
+//! Rules and partitions: what users define, and what is compiled of it for the data path.
+//!
+//! A definition ([`Rule`], [`Partition`], [`Edge`]) is plain data. What is enabled is compiled into
+//! a [`RuleSet`] per proxy, whose [`LiveRule`]s count, draw and can be lifted. No I/O here.
+
+mod edge;
+mod live;
+mod matcher;
+mod partition;
+mod schedule;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::faults::{Args, Fault, Kind};
+use crate::operation::{Direction, Layer};
+
+pub use edge::{Edge, Protocol};
+pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
+pub use matcher::{Glob, Matcher, PathGlob};
+pub use partition::{Mode, Partition};
+pub use schedule::Slot;
+
+/// How long something stays enabled once it was enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ttl {
+    /// Not said: for ever from a file, ten minutes by API or command line.
+    #[default]
+    Unsaid,
+    /// For ever, and said so.
+    Forever,
+    /// This long.
+    For(Duration),
+}
+
+impl Ttl {
+    /// What a rule made or switched on by API or command line gets when it does not say.
+    pub const BY_API: Duration = Duration::from_secs(600);
+
+    /// The time it gives, where not saying means `unsaid`.
+    #[must_use]
+    pub fn or(self, unsaid: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Unsaid => unsaid,
+            Self::Forever => None,
+            Self::For(time) => Some(time),
+        }
+    }
+}
+
+/// A fault plus where, which operations, how often and how long.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Unique among rules.
+    pub name: String,
+    /// The proxies it acts on; `None`: every one that the fault can act on.
+    pub proxies: Option<Vec<String>>,
+    /// Whether it acts.
+    pub enabled: bool,
+    /// Which operations.
+    pub matcher: Matcher,
+    /// The chance of each, 0 to 1.
+    pub probability: f64,
+    /// The first so many matching operations are left alone.
+    pub skip: u64,
+    /// At most so many injections.
+    pub limit: Option<u64>,
+    /// At most so many at the same time.
+    pub max_active: Option<u64>,
+    /// How long it stays enabled.
+    pub ttl: Ttl,
+    /// Selected and recorded, never injected.
+    pub dry_run: bool,
+    /// Where the kind has one.
+    pub direction: Option<Direction>,
+    /// What goes wrong.
+    pub fault: FaultSpec,
+}
+
+impl Rule {
+    /// Whether it acts on a proxy, by name and by what the fault can do there.
+    #[must_use]
+    pub fn reaches(&self, edge: &Edge) -> bool {
+        let named = self
+            .proxies
+            .as_ref()
+            .is_none_or(|names| names.contains(&edge.name));
+        named
+            && self.fault.kind.fits(edge.protocol.has_messages())
+            && self.fault.unsupported(edge.protocol).is_none()
+    }
+
+    /// Whether the definitions are the same but for `enabled`, so that counts may go on.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            proxies,
+            enabled: _,
+            matcher,
+            probability,
+            skip,
+            limit,
+            max_active,
+            ttl,
+            dry_run,
+            direction,
+            fault,
+        } = self;
+        *name == other.name
+            && *proxies == other.proxies
+            && *matcher == other.matcher
+            && *probability == other.probability
+            && *skip == other.skip
+            && *limit == other.limit
+            && *max_active == other.max_active
+            && *ttl == other.ttl
+            && *dry_run == other.dry_run
+            && *direction == other.direction
+            && fault.kind.name == other.fault.kind.name
+            && fault.args == other.fault.args
+    }
+}
+
+/// A kind with its arguments, and the fault made of them.
+#[derive(Clone)]
+pub struct FaultSpec {
+    /// Of the registry.
+    pub kind: &'static Kind,
+    /// As given; what was left out stays out.
+    pub args: Args,
+    /// Made once, shared by all operations.
+    pub fault: Arc<dyn Fault>,
+}
+
+impl FaultSpec {
+    /// Builds the fault.
+    ///
+    /// # Errors
+    /// When the arguments do not go together.
+    pub fn new(kind: &'static Kind, args: Args) -> Result<Self, crate::faults::Invalid> {
+        let fault = Arc::from((kind.build)(&args)?);
+        Ok(Self { kind, args, fault })
+    }
+
+    /// Why these parameters can't be had on a proxy of this protocol; `None`: they can.
+    #[must_use]
+    pub fn unsupported(&self, protocol: Protocol) -> Option<crate::faults::Invalid> {
+        let layers: &[Layer] = if protocol.has_messages() {
+            &[Layer::Message]
+        } else {
+            &[Layer::Connection, Layer::Stream]
+        };
+        layers
+            .iter()
+            .find_map(|layer| self.fault.unsupported(*layer))
+    }
+
+    /// As in the file: `{kind: {parameters}}`.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let args = self.args.0.iter();
+        let args: serde_json::Map<_, _> = args
+            .map(|(name, arg)| ((*name).to_owned(), arg.to_json()))
+            .collect();
+        serde_json::json!({ self.kind.name: args })
+    }
+}
+
+impl fmt::Debug for FaultSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.to_json())
+    }
+}

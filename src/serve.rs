@@ -1,0 +1,229 @@
+//! The composition root: a checked file becomes a running process, and ends again.
+//!
+//! Read [`Instance::start`] from top to bottom: state and ledger, then the ports, then proxies.
+//! Connections run on the caller's runtime; the control plane has a thread and a runtime of its
+//! own, so that `heal` is answered however busy the connections are.
+
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::clock::{self, Timestamp};
+use crate::config::Config;
+use crate::control::{self, Control};
+use crate::evidence::{Ladder, Ledger, Sink};
+use crate::metrics::Metrics;
+use crate::pipeline::{Context, Held};
+use crate::proxy::Supervisor;
+use crate::seed;
+use crate::state::{Change, Source, State};
+
+/// A running Firedrill.
+pub struct Instance {
+    /// What its proxies share.
+    pub context: Arc<Context>,
+    /// Its proxies.
+    pub supervisor: Arc<Supervisor>,
+    /// Where the control API listens.
+    pub control: SocketAddr,
+    /// Where the metrics-only port listens.
+    pub metrics: Option<SocketAddr>,
+    drain: Duration,
+    stop: watch::Sender<bool>,
+    control_thread: thread::JoinHandle<()>,
+    sink: Option<Sink>,
+}
+
+impl Instance {
+    /// Starts everything or nothing.
+    ///
+    /// # Errors
+    /// A port that is taken, a file that can't be read or written: what, where and why.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        clock::warm_up();
+        let seed = config.seed.unwrap_or_else(seed::choose);
+        let state = Arc::new(State::default());
+        // Before any proxy: none is ever without its rules.
+        let rules = config.rules.into_iter().map(Change::AddRule);
+        let partitions = config.partitions.into_iter().map(Change::AddPartition);
+        state.apply(rules.chain(partitions).collect(), Source::File)?;
+        let context = Arc::new(Context {
+            ledger: Arc::new(Ledger::new(config.evidence.capacity)),
+            metrics: Arc::new(Metrics::new()?),
+            seed,
+            ladder: Ladder {
+                header: config.identity_header,
+                redact: config.evidence.redact,
+            },
+            linger: config.limits.linger,
+            half_close: config.limits.half_close,
+            held: Held::new(config.limits.held_per_connection, config.limits.held_total),
+            state,
+        });
+        let token = config.control.token_file.as_deref().map(read_token);
+        let control_port = bind(&config.control.listen, "control.listen")?;
+        let metrics_port = match &config.metrics {
+            Some(metrics) => Some(bind(&metrics.listen, "metrics.listen")?),
+            None => None,
+        };
+        let sink = match &config.evidence.file {
+            Some(file) => Some(
+                Sink::open(&context.ledger, file)
+                    .with_context(|| format!("can't write evidence to {}", file.display()))?,
+            ),
+            None => None,
+        };
+        let supervisor = Arc::new(Supervisor::new(Arc::clone(&context)));
+        for edge in config.proxies {
+            let (name, upstream) = (edge.name.clone(), edge.upstream.clone());
+            let started = supervisor.start(edge, Source::File).await;
+            let bound = started.with_context(|| format!("proxy `{name}`"))?;
+            tracing::info!("proxy {name}: {bound} -> {upstream}");
+        }
+        let (stop, stopped) = watch::channel(false);
+        let control = control_port.local_addr()?;
+        let metrics = metrics_port
+            .as_ref()
+            .map(TcpListener::local_addr)
+            .transpose()?;
+        let api = Control {
+            context: Arc::clone(&context),
+            supervisor: Arc::clone(&supervisor),
+            token: token.transpose()?,
+            hosts: config.control.hosts,
+            started: Timestamp::now(),
+            capacity: config.evidence.capacity,
+        };
+        let control_thread = run_control(api, control_port, metrics_port, stopped)?;
+        tracing::info!("control API on http://{control}, seed {seed}");
+        Ok(Self {
+            context,
+            supervisor,
+            control,
+            metrics,
+            drain: config.limits.drain,
+            stop,
+            control_thread,
+            sink,
+        })
+    }
+
+    /// Stops in bounded time: faults are lifted, operations that stand may finish within
+    /// `limits.drain`, the rest is closed.
+    pub async fn stop(self) {
+        self.supervisor.shut_down(self.drain).await;
+        // The control plane is last: `heal` and the metrics answer while connections drain.
+        let _ = self.stop.send(true);
+        let control = self.control_thread;
+        let _ = tokio::task::spawn_blocking(move || control.join()).await;
+        if let Some(sink) = self.sink {
+            sink.close().await;
+        }
+    }
+}
+
+/// Runs what a file says until SIGTERM, SIGINT or SIGHUP. SIGUSR1 heals. A second signal ends the
+/// draining.
+///
+/// # Errors
+/// What [`Instance::start`] meets.
+pub async fn run(config: Config, _file: &Path) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut heal = signal(SignalKind::user_defined1())?;
+    let instance = Instance::start(config).await?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => break,
+            _ = heal.recv() => {
+                let healed = instance.context.state.apply(vec![Change::Heal], Source::Api);
+                tracing::info!(?healed, "SIGUSR1: every rule and partition is disabled");
+            }
+        }
+    }
+    tracing::info!("stopping; a second signal ends it at once");
+    tokio::select! {
+        () = instance.stop() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// Binds a port before anything runs, so that one that is taken starts nothing.
+fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
+    let bind = || {
+        let mut addresses = address.to_socket_addrs()?;
+        let first = addresses.next();
+        let listener = TcpListener::bind(first.ok_or(std::io::ErrorKind::AddrNotAvailable)?)?;
+        listener.set_nonblocking(true)?;
+        Ok::<_, std::io::Error>(listener)
+    };
+    bind().with_context(|| format!("{key}: can't listen on {address}"))
+}
+
+fn read_token(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("control.token_file: can't read {}", file.display()))?;
+    let token = text.trim();
+    anyhow::ensure!(
+        !token.is_empty(),
+        "control.token_file: {} is empty",
+        file.display()
+    );
+    Ok(token.to_owned())
+}
+
+/// Starts the control plane's thread. It also ends what has lived long enough.
+fn run_control(
+    api: Control,
+    control: TcpListener,
+    metrics: Option<TcpListener>,
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let stop = move || {
+        let mut stopped = stopped.clone();
+        async move {
+            // An error means that the instance is gone, which is as good.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    };
+    let run = async move {
+        let context = Arc::clone(&api.context);
+        let state = Arc::clone(&context.state);
+        tokio::spawn(async move { state.expire().await });
+        let scraped = async {
+            match metrics {
+                Some(port) => {
+                    let port = tokio::net::TcpListener::from_std(port)?;
+                    control::serve_metrics(port, context, stop()).await
+                }
+                None => Ok(()),
+            }
+        };
+        let served = async {
+            let port = tokio::net::TcpListener::from_std(control)?;
+            control::serve(port, api, stop()).await
+        };
+        let (served, scraped) = tokio::join!(served, scraped);
+        for ended in [served, scraped] {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the control plane ended");
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("control".to_owned());
+    Ok(thread.spawn(move || runtime.block_on(run))?)
+}

@@ -1,0 +1,519 @@
+//! Random traffic under random rules, with accounts kept by clients and upstream themselves: what
+//! the records claim must be what those accounts allow.
+//!
+//! Where two classes are right: a client that has given up or reset cannot tell what its host had
+//! acknowledged before, so an answer it did not read may be `acknowledged`, `late` or `unseen`; and
+//! bytes that a RST threw away in a host's queue were written, but never read. Connections without
+//! either (`calm`) are held to equality.
+#![allow(clippy::print_stderr, clippy::unwrap_used, missing_docs)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use firedrill::evidence::{Class, Outcome};
+use firedrill::faults::Arg;
+use firedrill::rules::{Mode, Ttl};
+use firedrill::state::Change;
+use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const OPERATIONS: usize = 3000;
+
+/// A small generator (splitmix64), so that a run can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % n
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Account {
+    /// How often the upstream read its head.
+    received: usize,
+    /// How often the upstream wrote at least the head of a final answer.
+    answered: usize,
+    /// The client read the upstream's answer whole.
+    whole: bool,
+    /// The client read an answer of the proxy's own.
+    substituted: bool,
+    /// Nobody gave up on its connection, and nobody reset it.
+    calm: bool,
+    /// The client read on until the end of the connection.
+    to_the_end: bool,
+}
+
+type Accounts = Arc<Mutex<HashMap<String, Account>>>;
+
+fn note(accounts: &Accounts, key: &str, change: impl FnOnce(&mut Account)) {
+    change(accounts.lock().unwrap().entry(key.to_owned()).or_default());
+}
+
+fn field(head: &str, name: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
+    })
+}
+
+/// The length of a body at the front of `bytes`; `None`: it is not whole.
+fn body(head: &str, bytes: &[u8]) -> Option<usize> {
+    if field(head, "transfer-encoding").is_some() {
+        return bytes
+            .windows(5)
+            .position(|w| w == b"0\r\n\r\n")
+            .map(|at| at + 5);
+    }
+    let length = field(head, "content-length").map_or(0, |n| n.parse().unwrap());
+    (bytes.len() >= length).then_some(length)
+}
+
+async fn serve(mut c: Connection, accounts: Accounts) -> std::io::Result<()> {
+    let mut buffer = Vec::new();
+    let mut chunk = vec![0; 16 * 1024];
+    let mut noted = false;
+    // It says no more, but reads on, so that its account is whole.
+    let mut mute = false;
+    loop {
+        let end = buffer.windows(4).position(|w| w == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            let key = field(&head, "idempotency-key").unwrap();
+            if !std::mem::replace(&mut noted, true) {
+                note(&accounts, &key, |a| a.received += 1);
+            }
+            if let Some(len) = body(&head, &buffer[end + 4..]) {
+                let sent = String::from_utf8_lossy(&buffer[end + 4..end + 4 + len]).into_owned();
+                if len > 0 {
+                    assert!(sent.contains(&format!("<{key}>")), "another's body: {sent}");
+                }
+                buffer.drain(..end + 4 + len);
+                noted = false;
+                if mute {
+                    continue;
+                }
+                let head_only = head.starts_with("HEAD ");
+                let does = field(&head, "x-do").unwrap();
+                let text = format!("{key}.");
+                let n = text.len();
+                let text = if head_only { "" } else { &text };
+                let mut answer = format!("HTTP/1.1 200 OK\r\nX-Key: {key}\r\n");
+                match does.as_str() {
+                    "close" | "rst" => answer.clear(),
+                    "chunked" if head_only => answer += "Transfer-Encoding: chunked\r\n\r\n",
+                    "chunked" => {
+                        answer += &format!(
+                            "Transfer-Encoding: chunked\r\n\r\n{n:x}\r\n{text}\r\n0\r\n\r\n"
+                        );
+                    }
+                    "204" => answer = format!("HTTP/1.1 204 No Content\r\nX-Key: {key}\r\n\r\n"),
+                    "mid" => answer += &format!("Content-Length: {}\r\n\r\n{text}", n + 50),
+                    "until" => answer += &format!("Connection: close\r\n\r\n{text}"),
+                    "interim" => {
+                        answer = format!(
+                            "HTTP/1.1 103 Early Hints\r\n\r\n{answer}Content-Length: {n}\r\n\r\n{text}"
+                        );
+                    }
+                    _ => answer += &format!("Content-Length: {n}\r\n\r\n{text}"),
+                }
+                if does == "late" {
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                }
+                if !answer.is_empty() {
+                    note(&accounts, &key, |a| a.answered += 1);
+                    c.socket.write_all(answer.as_bytes()).await?;
+                }
+                match does.as_str() {
+                    "rst" => return c.socket.set_zero_linger(),
+                    "close" | "mid" | "until" => {
+                        mute = true;
+                        c.socket.shutdown().await?;
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+        }
+        let n = c.socket.read(&mut chunk).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        buffer.extend_from_slice(&chunk[..n]);
+    }
+}
+
+struct Asked {
+    key: String,
+    head_only: bool,
+    text: String,
+}
+
+/// Takes whole answers off what a client has read. `fin`: nothing follows.
+fn take_answers(
+    accounts: &Accounts,
+    asked: &[Asked],
+    done: &mut usize,
+    buffer: &mut Vec<u8>,
+    fin: bool,
+) {
+    while let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+        let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+        if head.starts_with("HTTP/1.1 103") {
+            buffer.drain(..end + 4);
+            continue;
+        }
+        let Some(it) = asked.get(*done) else {
+            panic!("an answer to nothing: {head}");
+        };
+        let key = field(&head, "x-key");
+        if let Some(key) = &key {
+            assert_eq!(
+                *key,
+                it.key,
+                "an answer reached the wrong request: {head} {:?}",
+                asked
+                    .iter()
+                    .map(|a| a.text.split("\r\nHost").next().unwrap().to_owned()
+                        + a.text.split("X-Do").nth(1).unwrap())
+                    .map(|t| t.chars().take(90).collect::<String>())
+                    .collect::<Vec<_>>()
+            );
+        }
+        let rest = &buffer[end + 4..];
+        let unbounded = field(&head, "connection").is_some()
+            && field(&head, "content-length").is_none()
+            && key.is_some();
+        let len = if it.head_only || head.contains(" 204 ") {
+            0
+        } else if unbounded {
+            if !fin || !rest.ends_with(b".") {
+                return;
+            }
+            rest.len()
+        } else {
+            let Some(len) = body(&head, rest) else { return };
+            len
+        };
+        let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+        if len > 0 && key.is_some() {
+            assert!(
+                text.contains(&format!("{}.", it.key)),
+                "wrong bytes: {text}"
+            );
+        }
+        if std::env::var("ACCOUNT_LOG").is_ok() {
+            eprintln!("GOT {} {head:?} {text:?}", it.key);
+        }
+        note(accounts, &it.key, |a| match key {
+            Some(_) => a.whole = true,
+            None => a.substituted = true,
+        });
+        *done += 1;
+        buffer.drain(..end + 4 + len);
+    }
+}
+
+async fn connection(
+    addr: SocketAddr,
+    mut dice: Dice,
+    counter: Arc<AtomicUsize>,
+    accounts: Accounts,
+) {
+    let wanted = 1 + dice.below(5) as usize;
+    let ways = [
+        "now", "now", "now", "late", "close", "mid", "chunked", "until", "204", "interim", "rst",
+    ];
+    let mut asked = Vec::new();
+    let mut calm = true;
+    for _ in 0..wanted {
+        let key = format!("k{}", counter.fetch_add(1, SeqCst));
+        let does = ways[dice.below(ways.len() as u64) as usize];
+        calm &= does != "rst";
+        let head = format!("HTTP/1.1\r\nHost: p\r\nX-Do: {does}\r\nIdempotency-Key: {key}\r\n");
+        let (head_only, text) = match dice.below(4) {
+            0 => (true, format!("HEAD /{key} {head}\r\n")),
+            1 => (false, format!("GET /{key} {head}\r\n")),
+            2 => {
+                let body = format!("<{key}>");
+                let n = body.len();
+                (
+                    false,
+                    format!(
+                        "POST /{key} {head}Transfer-Encoding: chunked\r\n\r\n{n:x}\r\n{body}\r\n0\r\n\r\n"
+                    ),
+                )
+            }
+            _ => {
+                let body = format!("<{key}>{}", "x".repeat(dice.below(3000) as usize));
+                (
+                    false,
+                    format!(
+                        "POST /{key} {head}Content-Length: {}\r\n\r\n{body}",
+                        body.len()
+                    ),
+                )
+            }
+        };
+        asked.push(Asked {
+            key,
+            head_only,
+            text,
+        });
+    }
+    let Ok(mut socket) = TcpStream::connect(addr).await else {
+        return;
+    };
+    let (mut done, mut buffer, mut ended) = (0, Vec::new(), false);
+    let way = dice.below(6);
+    let patience = Duration::from_millis(100 + dice.below(300));
+    let bytes: String = asked.iter().map(|a| a.text.as_str()).collect();
+    // Pipelined in one, byte by byte, or one after the other.
+    let parts: Vec<&str> = match way {
+        0 | 1 => vec![&bytes],
+        2 => bytes.split_inclusive(|c: char| "\n>".contains(c)).collect(),
+        _ => asked.iter().map(|a| a.text.as_str()).collect(),
+    };
+    let mut broken = false;
+    for (n, part) in parts.iter().enumerate() {
+        broken |= socket.write_all(part.as_bytes()).await.is_err();
+        if n + 1 == parts.len() && dice.below(5) == 0 {
+            broken |= socket.shutdown().await.is_err();
+        }
+        if dice.below(12) == 0 {
+            // It breaks off at some moment.
+            tokio::time::sleep(Duration::from_millis(dice.below(30))).await;
+            let _ = socket.set_zero_linger();
+            calm = false;
+            break;
+        }
+        if way == 2 {
+            tokio::task::yield_now().await;
+            if n + 1 < parts.len() {
+                continue;
+            }
+        }
+        let target = if way <= 2 { asked.len() } else { n + 1 };
+        while !ended && done < target {
+            match tokio::time::timeout(patience, socket.read_buf(&mut buffer)).await {
+                Ok(Ok(n)) => ended = n == 0,
+                Ok(Err(_)) => (broken, ended) = (true, true),
+                Err(_) => {
+                    calm = false;
+                    break;
+                }
+            }
+            take_answers(&accounts, &asked, &mut done, &mut buffer, ended && !broken);
+        }
+        if !calm && done < target || broken || ended {
+            break;
+        }
+    }
+    drop(socket);
+    for it in &asked {
+        note(&accounts, &it.key, |a| {
+            a.calm = calm && !broken;
+            a.to_the_end = ended;
+        });
+    }
+}
+
+const RULES: [(&str, &str, &str); 11] = [
+    ("delay-up", "delay", ""),
+    ("delay-down", "delay", ""),
+    ("drop-hang", "drop", "hang"),
+    ("drop-close", "drop", "close"),
+    ("drop-reset", "drop", "reset"),
+    ("lose-hang", "response_loss", "hang"),
+    ("lose-close", "response_loss", "close"),
+    ("lose-status", "response_loss", "504"),
+    ("lose-reset", "response_loss", "reset"),
+    ("twice", "duplicate", ""),
+    ("instead", "abort", ""),
+];
+
+fn rules(rig: &Rig) {
+    for (name, kind, how) in RULES {
+        let args = match (kind, how) {
+            ("delay", _) => latency(20),
+            ("abort", _) => vec![("status", Arg::Count(503))],
+            ("duplicate", _) => vec![("answer", Arg::Choice("last"))],
+            (_, "504") => vec![("then", Arg::Count(504))],
+            _ => then(how),
+        };
+        let mut it = rule(kind, &args);
+        it.name = name.to_owned();
+        it.probability = 0.3;
+        it.enabled = false;
+        if name == "delay-down" {
+            it.direction = Some(firedrill::operation::Direction::Downstream);
+        }
+        rig.rule(it);
+    }
+    for (name, deaf) in [("both", ""), ("deaf-client", "client"), ("deaf-p", "p")] {
+        let deaf: Vec<&str> = Some(deaf).filter(|d| !d.is_empty()).into_iter().collect();
+        let mut it = partition(Mode::Blackhole, &deaf);
+        it.name = name.to_owned();
+        it.enabled = false;
+        rig.apply(Change::AddPartition(it));
+    }
+}
+
+fn toggle(rig: &Rig, dice: &mut Dice) {
+    match dice.below(10) {
+        0 => rig.heal(),
+        1 => {
+            let name = ["both", "deaf-client", "deaf-p"][dice.below(3) as usize];
+            let on = dice.below(2) == 0;
+            rig.apply(Change::SwitchPartition(name.to_owned(), on, Ttl::Unsaid));
+        }
+        _ => {
+            let (name, ..) = RULES[dice.below(RULES.len() as u64) as usize];
+            let on = dice.below(5) < 3;
+            rig.apply(Change::SwitchRule(name.to_owned(), on, Ttl::Unsaid));
+        }
+    }
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_say_what_both_sides_saw() {
+    let seed = std::env::var("ACCOUNT_SEED").map_or(7, |s| s.parse().unwrap());
+    let accounts = Accounts::default();
+    let upstream = Arc::clone(&accounts);
+    let server = Server::start(move |c| serve(c, Arc::clone(&upstream))).await;
+    let rig = Rig::with_seed(seed);
+    rules(&rig);
+    let addr = rig.http(server.addr).await;
+    let before = descriptors();
+    let counter = Arc::new(AtomicUsize::new(0));
+    let mut dice = Dice(seed);
+    let mut running = tokio::task::JoinSet::new();
+    while counter.load(SeqCst) < OPERATIONS {
+        while running.len() < 40 {
+            let dice = Dice(dice.below(u64::MAX));
+            running.spawn(connection(
+                addr,
+                dice,
+                Arc::clone(&counter),
+                Arc::clone(&accounts),
+            ));
+        }
+        toggle(&rig, &mut dice);
+        tokio::select! {
+            ended = running.join_next() => ended.unwrap().unwrap(),
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    while let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
+    rig.heal();
+    rig.quiet().await;
+    // One more may stand: the timer of the first delay.
+    until("all descriptors are given back", || {
+        (descriptors() <= before + 1).then_some(())
+    })
+    .await;
+    assert_eq!(rig.context.held.bytes(), 0);
+    let records = rig.closed(1).await;
+    let accounts = accounts.lock().unwrap().clone();
+    let mut recorded = HashMap::new();
+    let mut wrong = Vec::new();
+    for r in &records {
+        let Some(identity) = &r.identity else {
+            continue;
+        };
+        let Some(a) = accounts.get(&identity.value) else {
+            continue;
+        };
+        assert!(
+            recorded.insert(identity.value.clone(), ()).is_none(),
+            "recorded twice: {r:?}"
+        );
+        let mut bad = |what: &str| wrong.push(format!("{what}: {a:?}\n  {r:?}"));
+        let copies = r.faults.iter().any(|f| &*f.rule == "twice");
+        let on_a_wire = matches!(
+            r.class,
+            Class::Acknowledged | Class::Unseen | Class::Late | Class::Unknown
+        );
+        let answered = matches!(r.class, Class::Acknowledged | Class::Unseen | Class::Late);
+        if a.whole && r.class != Class::Acknowledged {
+            bad("the client read it whole");
+        }
+        if r.class == Class::Acknowledged && !a.whole && a.calm && a.to_the_end {
+            bad("the client did not get it");
+        }
+        if a.received > 0 && !on_a_wire {
+            bad("the upstream received it");
+        }
+        if answered && a.answered == 0 {
+            bad("the upstream did not answer");
+        }
+        if a.received > r.deliveries as usize {
+            bad("more deliveries than recorded");
+        }
+        if a.calm && !copies && a.received != r.deliveries as usize {
+            bad("deliveries are not what was received");
+        }
+        if a.calm && !copies && a.answered > 0 && a.received == 1 && !answered {
+            bad("the upstream answered");
+        }
+        if r.class == Class::Substituted && a.calm && !a.substituted {
+            bad("nobody was told anything else");
+        }
+        if a.substituted && r.client.outcome != Outcome::Substituted {
+            bad("the client got the proxy's answer");
+        }
+    }
+    for (key, a) in &accounts {
+        if a.received > 0 && !recorded.contains_key(key) {
+            wrong.push(format!("no record of {key}: {a:?}"));
+        }
+    }
+    for (name, ..) in RULES {
+        let seen = records.iter().flat_map(|r| &r.faults);
+        let seen = seen.filter(|f| &*f.rule == name && f.injected).count() as u64;
+        let counted = rig.counts(name).1;
+        if seen != counted || seen == 0 {
+            wrong.push(format!("{name}: {seen} in records, {counted} counted"));
+        }
+    }
+    for name in ["both", "deaf-client", "deaf-p"] {
+        let seen = records.iter().flat_map(|r| &r.faults);
+        let seen = seen.filter(|f| &*f.rule == name).count() as f64;
+        let series = format!("firedrill_partition_cuts_total{{partition=\"{name}\",proxy=\"p\"}}");
+        if rig.metric(&series) != seen {
+            wrong.push(format!(
+                "{name}: {seen} in records, {} counted",
+                rig.metric(&series)
+            ));
+        }
+    }
+    let total = wrong.len();
+    wrong.truncate(8);
+    assert!(
+        wrong.is_empty(),
+        "seed {seed}, {total} wrong:\n{}",
+        wrong.join("\n")
+    );
+    assert!(
+        recorded.len() > OPERATIONS / 2,
+        "{} records",
+        recorded.len()
+    );
+}

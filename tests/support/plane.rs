@@ -1,0 +1,122 @@
+//! A control plane on a port of its own, with proxies and records, and no traffic.
+
+use std::sync::Arc;
+
+use firedrill::client::Client;
+use firedrill::clock::Timestamp;
+use firedrill::control::{self, Control};
+use firedrill::evidence::{Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen};
+use firedrill::metrics::Metrics;
+use firedrill::pipeline::Context;
+use firedrill::proxy::Supervisor;
+use firedrill::rules::Protocol;
+use firedrill::state::{State, Stopping};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A control plane on a port of its own, with one HTTP proxy `payment` and one TCP proxy `db`.
+pub struct Plane {
+    pub context: Arc<Context>,
+    pub client: Client,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+pub const CAPACITY: usize = 1000;
+
+/// The one place that knows how these are put together.
+fn parts() -> (Arc<Context>, Arc<Supervisor>) {
+    let context = Arc::new(Context {
+        state: Arc::new(State::default()),
+        ledger: Arc::new(Ledger::new(CAPACITY)),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        seed: 42,
+        ladder: firedrill::evidence::Ladder::default(),
+        linger: std::time::Duration::from_secs(5),
+        half_close: std::time::Duration::from_secs(60),
+        held: firedrill::pipeline::Held::new(1 << 20, 1 << 24),
+    });
+    let supervisor = Arc::new(Supervisor::new(Arc::clone(&context)));
+    (context, supervisor)
+}
+
+impl Plane {
+    pub async fn start(token: Option<&str>, hosts: &[&str]) -> Self {
+        let (context, supervisor) = parts();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let control = Control {
+            context: Arc::clone(&context),
+            supervisor,
+            token: token.map(str::to_owned),
+            hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+            started: Timestamp::now(),
+            capacity: CAPACITY,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(control::serve(listener, control, async {
+            let _ = stopped.await;
+        }));
+        let client = Client::new(&format!("http://{address}"), token).unwrap();
+        for (name, protocol) in [("payment", "http"), ("db", "tcp")] {
+            let proxy = json!({
+                "name": name,
+                "from": "checkout",
+                "listen": "127.0.0.1:0",
+                "upstream": "127.0.0.1:1",
+                "protocol": protocol,
+            });
+            client.create_proxy(&proxy).await.unwrap();
+        }
+        Self {
+            context,
+            client,
+            stop,
+            serving,
+        }
+    }
+
+    /// A finished record, put into the ledger.
+    pub fn record(&self, proxy: &str, class: Class) {
+        let mut record = Record {
+            id: self.context.ledger.next_id(),
+            proxy: proxy.into(),
+            from: "checkout".into(),
+            to: proxy.into(),
+            protocol: Protocol::Http,
+            started: Timestamp::now(),
+            identity: None,
+            attempt: 1,
+            request: RequestSeen {
+                method: Some("POST".into()),
+                path: Some("/authorize/1".into()),
+                bytes: 10,
+            },
+            upstream: Vec::new(),
+            client: firedrill::evidence::Client::default(),
+            faults: Vec::new(),
+            class: Class::Open,
+            cause: Cause::None,
+            deliveries: 0,
+            observed: Observed::default(),
+        };
+        if class != Class::NeverDelivered {
+            record.upstream.push(Delivery {
+                sent_at: Some(Timestamp::now()),
+                answered_at: (class == Class::Unseen).then(Timestamp::now),
+                ..Delivery::default()
+            });
+        }
+        record.client.outcome = Outcome::Closed;
+        let entry = self.context.ledger.begin(record);
+        assert_eq!(self.context.ledger.finish(&entry, 0), class);
+    }
+
+    pub async fn end(self) {
+        self.context.state.stop(Stopping::Now);
+        let _ = self.stop.send(());
+        self.serving.await.unwrap().unwrap();
+    }
+}

@@ -1,0 +1,265 @@
+//! The real binary as a process: its API, its command line, its log, its descriptors, its end.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use firedrill::client::Client;
+use firedrill::evidence::{Class, Record};
+use firedrill::wire::RuleItem;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{soon, until};
+
+/// The binary under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_firedrill");
+
+/// A child process that does not outlive the test.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts a command; what it says on stderr is kept.
+    pub fn spawn(command: &mut Command) -> Self {
+        let program = command.get_program().to_owned();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("can't start {}: {error}", program.display()));
+        let log = Arc::<Mutex<String>>::default();
+        let kept = Arc::clone(&log);
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        Self { child, log }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Its end, if it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    pub async fn end(&mut self) -> ExitStatus {
+        let what = format!("process {} ends", self.child.id());
+        until(&what, || self.ended()).await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command `firedrill` without what the environment might add.
+pub fn firedrill() -> Command {
+    let mut command = Command::new(BINARY);
+    clean(&mut command);
+    command
+}
+
+/// Takes from a command what the environment might add.
+pub fn clean(command: &mut Command) {
+    for name in ["FIREDRILL_URL", "FIREDRILL_TOKEN", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+}
+
+/// Runs a command to its end without keeping this runtime from its work.
+pub async fn output(mut command: Command) -> Output {
+    let running = tokio::task::spawn_blocking(move || command.output().unwrap());
+    soon("a command ends", running).await.unwrap()
+}
+
+/// `firedrill serve` with a file, in a directory of its own.
+pub struct Firedrill {
+    pub process: Process,
+    pub url: String,
+    pub api: Client,
+    /// Open descriptors before anyone had connected.
+    pub idle_descriptors: usize,
+    dir: TempDir,
+}
+
+impl Firedrill {
+    /// Starts it on a file; the control port is any free one.
+    pub async fn start(yaml: &str) -> Self {
+        Self::start_by(yaml, firedrill()).await
+    }
+
+    /// Starts it by a command that ends in its program, to which `serve -c FILE` is added.
+    pub async fn start_by(yaml: &str, mut command: Command) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("firedrill.yaml");
+        fs::write(&file, format!("control: {{ listen: 127.0.0.1:0 }}\n{yaml}")).unwrap();
+        command
+            .arg("serve")
+            .arg("-c")
+            .arg(&file)
+            .current_dir(dir.path());
+        let mut process = Process::spawn(&mut command);
+        let url = until("the control API is up", || {
+            let log = process.log();
+            let at = log.find("control API on ")? + "control API on ".len();
+            let url = log[at..].split(',').next()?.to_owned();
+            assert_eq!(process.ended(), None, "{log}");
+            Some(url)
+        })
+        .await;
+        let idle_descriptors = descriptors(process.pid());
+        Self {
+            process,
+            api: Client::new(&url, None).unwrap(),
+            url,
+            idle_descriptors,
+            dir,
+        }
+    }
+
+    /// A file in its working directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The address that a proxy is really bound to.
+    pub async fn proxy(&self, name: &str) -> SocketAddr {
+        self.api.proxy(name).await.unwrap().listen.parse().unwrap()
+    }
+
+    /// Runs `firedrill` against it, to its end.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        let mut command = firedrill();
+        command.args(args).env("FIREDRILL_URL", &self.url);
+        output(command).await
+    }
+
+    /// Runs `firedrill` against it and answers what it printed.
+    pub async fn stdout(&self, args: &[&str]) -> String {
+        let output = self.run(args).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The records, as `firedrill evidence --json` prints them.
+    pub async fn records(&self) -> Vec<Record> {
+        let lines = self.stdout(&["evidence", "--json"]).await;
+        let lines = lines.lines();
+        lines.map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+
+    /// The records, once there are `n` and none is open.
+    pub async fn closed(&self, n: usize) -> Vec<Record> {
+        eventually(&format!("{n} closed records"), async || {
+            let records = self.records().await;
+            let open = records.iter().any(|r| r.class == Class::Open);
+            (records.len() >= n && !open).then_some(records)
+        })
+        .await
+    }
+
+    pub async fn rule(&self, name: &str) -> RuleItem {
+        self.api.rule(name).await.unwrap()
+    }
+
+    /// The sum of all series of a metric whose labels contain each of these texts.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let text = self.api.metrics().await.unwrap();
+        let mut sum = 0.0;
+        for line in text.lines() {
+            let Some((series, value)) = line.rsplit_once(' ') else {
+                continue;
+            };
+            let (found, given) = series.split_once('{').unwrap_or((series, ""));
+            if found == name && labels.iter().all(|label| given.contains(label)) {
+                sum += value.parse::<f64>().unwrap();
+            }
+        }
+        sum as u64
+    }
+
+    /// Waits until every client's connection has ended, and with it every descriptor and record.
+    pub async fn quiet(&self) {
+        eventually("no open connections", async || {
+            (self.metric("firedrill_connections_open", &[]).await == 0).then_some(())
+        })
+        .await;
+        eventually("no open records", async || {
+            let open = self
+                .stdout(&["evidence", "--class", "open", "--json"])
+                .await;
+            open.is_empty().then_some(())
+        })
+        .await;
+        let mut now = 0;
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        while std::time::Instant::now() < deadline {
+            now = descriptors(self.process.pid());
+            if now == self.idle_descriptors {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!(
+            "{now} descriptors are open, before there were {}: {:#?}",
+            self.idle_descriptors,
+            open_files(self.process.pid())
+        );
+    }
+}
+
+/// Waits until an asynchronous condition gives something.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(found) = condition().await {
+                return found;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, waiting).await
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    open_files(pid).len()
+}
+
+/// What they are.
+fn open_files(pid: u32) -> Vec<PathBuf> {
+    let open = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).unwrap();
+    // One may close while this looks.
+    open.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .collect()
+}
