@@ -1,8 +1,8 @@
 //! The composition root: a checked file becomes a running process, and ends again.
 //!
 //! Read [`Instance::start`] from top to bottom: state and ledger, then the ports, then proxies.
-//! Connections run on the caller's runtime; the control plane has a thread and a runtime of its
-//! own, so that `heal` is answered however busy the connections are.
+//! Connections run on workers, a thread for each core; the control plane has a thread and a runtime
+//! of its own, so that `heal` is answered however busy the connections are.
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
@@ -14,13 +14,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::control::{self, Control};
 use crate::evidence::{Ladder, Ledger, Sink};
 use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
-use crate::proxy::Supervisor;
+use crate::proxy::{Supervisor, Workers};
 use crate::seed;
 use crate::state::{Change, Source, State};
 
@@ -46,7 +46,6 @@ impl Instance {
     /// # Errors
     /// A port that is taken, a file that can't be read or written: what, where and why.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        clock::warm_up();
         let seed = config.seed.unwrap_or_else(seed::choose);
         let state = Arc::new(State::default());
         // Before any proxy: none is ever without its rules.
@@ -79,7 +78,8 @@ impl Instance {
             ),
             None => None,
         };
-        let supervisor = Arc::new(Supervisor::new(Arc::clone(&context)));
+        let workers = Workers::start().context("can't start the threads that carry connections")?;
+        let supervisor = Arc::new(Supervisor::new(Arc::clone(&context), workers));
         for edge in config.proxies {
             let (name, upstream) = (edge.name.clone(), edge.upstream.clone());
             let started = supervisor.start(edge, Source::File).await;

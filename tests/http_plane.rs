@@ -187,6 +187,31 @@ async fn after_a_lost_answer_nothing_more_goes_down_that_connection() {
     assert_eq!((faults, injected(&rig, "response_loss")), (0, 1.0));
 }
 
+/// The answer to a copy comes from elsewhere, and must not be taken for the one that was lost.
+#[tokio::test]
+async fn behind_a_lost_answer_a_copys_goes_nowhere_either() {
+    let server = Server::http().await;
+    let rig = Rig::new();
+    let addr = rig.http(server.addr).await;
+    let mut lose = rule("response_loss", &[]);
+    lose.matcher.path = Some(PathGlob("/lost".to_owned()));
+    rig.rule(lose);
+    let mut twice = rule("duplicate", &[("answer", Arg::Choice("last"))]);
+    twice.matcher.path = Some(PathGlob("/twice".to_owned()));
+    rig.rule(twice);
+    let mut client = Client::connect(addr).await;
+    client.send(get("/lost") + &get("/twice")).await;
+    until("both are delivered", || {
+        (server.requests("GET /twice") == 2).then_some(())
+    })
+    .await;
+    client.silent().await;
+    rig.heal();
+    assert_eq!(client.rest().await, (String::new(), true));
+    let records = rig.closed(2).await;
+    assert!(records.iter().all(|r| r.class == Class::Unseen));
+}
+
 #[tokio::test]
 async fn drop_never_reaches_the_upstream() {
     for (then, fin) in [("close", true), ("reset", false)] {

@@ -327,8 +327,9 @@ async fn meet(case: &Case, standing: bool) {
         Client::connect(addr).await
     };
     let begun = Instant::now();
-    // Whoever is refused at once can't even say it.
-    let _ = client.0.write_all(&stream(0, SENT)).await;
+    // Whoever is refused at once can't even say it, and is told of the RST here, not by a read.
+    let said = client.0.write_all(&stream(0, SENT)).await;
+    let reset = said.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
     // A connection that the proxy is to end in the middle is still open on both sides.
     if !matches!(seen.back, Back::First(1..)) {
         let _ = client.0.shutdown().await;
@@ -341,6 +342,7 @@ async fn meet(case: &Case, standing: bool) {
         rig.off(kind);
     }
     let (got, ended) = read_to_end(&mut client.0).await;
+    let ended = if reset { Ended::Rst } else { ended };
     let took = begun.elapsed();
     drop(client);
 

@@ -23,9 +23,9 @@ pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
         }
     };
     if args.serve {
-        return super::run_on_all_cores(demo::serve(&mut say));
+        return super::run_proxies(demo::serve(&mut say));
     }
-    let ending = super::run_on_all_cores(demo::run(demo::Options::default(), &mut say))?;
+    let ending = super::run_proxies(demo::run(demo::Options::default(), &mut say))?;
     if out.json {
         let acts: Vec<_> = ending.acts.iter().map(act).collect();
         out.object(&json!({ "held": ending.held, "acts": acts }))?;

@@ -21,6 +21,7 @@ mod targets;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::client::DEFAULT_URL;
 use crate::units;
@@ -144,21 +145,21 @@ pub fn exit(ended: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// A command that asks waits for sockets only: one thread does.
+/// Does what a command asks of running proxies.
 fn ask(asking: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime.map_err(Failure::of_the_system)?.block_on(asking)
+    runtime()?.block_on(asking)
 }
 
-/// Something that runs proxies uses all cores.
-fn run_on_all_cores<T>(running: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let ended = runtime.map_err(Failure::of_the_system)?.block_on(running);
+/// Does something that runs proxies.
+fn run_proxies<T>(running: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    let ended = runtime()?.block_on(running);
     ended.map_err(|error| Failure::of_running(&error))
+}
+
+/// One thread: it waits for sockets and signals only. Proxies have threads of their own.
+fn runtime() -> Result<Runtime, Failure> {
+    let built = Builder::new_current_thread().enable_all().build();
+    built.map_err(Failure::of_the_system)
 }
 
 /// A value of `--for`.

@@ -15,5 +15,5 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = config::load(&args.config)?;
-    super::run_on_all_cores(serve::run(config, &args.config))
+    super::run_proxies(serve::run(config, &args.config))
 }

@@ -62,6 +62,12 @@ impl Session {
         &self.crossing
     }
 
+    /// Who dialled.
+    #[must_use]
+    pub fn client(&self) -> SocketAddr {
+        self.client
+    }
+
     /// Adopts the rules that are in force now; answers whether there was a change. An atomic load
     /// where there was none, so it can be asked before every byte.
     pub fn refresh(&mut self) -> bool {

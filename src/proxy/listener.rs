@@ -1,112 +1,279 @@
 //! Accepts clients of one proxy, survives what accepting can meet, and hands each on.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
 
 use super::peer::Peer;
+use super::workers::{Carried, Choice, Worker, Workers};
 use super::{stream, tap};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::evidence::{Cause, Outcome};
-use crate::pipeline::Crossing;
+use crate::pipeline::{ConnectAction, Crossing, Operation, Session};
 use crate::rules::Protocol;
 
-/// The first pause after an accept that failed for want of resources; it doubles up to a second.
+/// The first pause after an accept that failed for want of resources; it doubles with each in a row.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is told, at most, that accepting fails.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How many clients the system may have connected before they are accepted; it caps this itself.
 const BACKLOG: i32 = 4096;
 
 /// Binds a proxy's address.
-pub(super) async fn bind(address: &str) -> io::Result<TcpListener> {
+pub(super) async fn bind(address: &str) -> io::Result<std::net::TcpListener> {
     let listener = TcpListener::bind(address).await?;
     // By default it is 128, and a burst of more would wait for the next SYN: a second's delay that
     // nobody injected. Listening again changes only that.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
-    Ok(listener)
+    listener.into_std()
 }
 
-/// Open connections of one proxy.
-#[derive(Debug, Default)]
-pub(super) struct Open(AtomicUsize);
+/// What the workers' entrances to one proxy share.
+#[derive(Debug)]
+pub(super) struct Door {
+    crossing: Arc<Crossing>,
+    workers: Choice,
+    /// Connections that are open.
+    open: AtomicUsize,
+    /// Held while a client is taken from the queue, numbered, and its rules asked: all in the order
+    /// in which clients came.
+    turn: Mutex<()>,
+}
 
-impl Open {
-    pub(super) fn count(&self) -> usize {
-        self.0.load(Acquire)
+impl Door {
+    pub(super) fn new(crossing: Arc<Crossing>, workers: &Workers) -> Arc<Self> {
+        Arc::new(Self {
+            crossing,
+            workers: workers.choice(),
+            open: AtomicUsize::new(0),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// How many connections are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Acquire)
+    }
+}
+
+/// One worker's way to a proxy's socket. All workers accept from the same queue.
+pub(super) struct Entrance {
+    listener: TcpListener,
+    worker: Worker,
+}
+
+impl Entrance {
+    /// Opens the socket to every worker.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub(super) fn one_for_each(
+        workers: &Workers,
+        socket: &std::net::TcpListener,
+    ) -> io::Result<Vec<Self>> {
+        let open = |worker: &Worker| {
+            let socket = socket.try_clone()?;
+            let _inside = worker.runtime.enter();
+            Ok(Self {
+                listener: TcpListener::from_std(socket)?,
+                worker: worker.clone(),
+            })
+        };
+        workers.iter().map(open).collect()
+    }
+
+    /// Accepts, on its worker, until aborted. Connections go on without it.
+    pub(super) fn accept(self, door: Arc<Door>) -> JoinHandle<()> {
+        let runtime = self.worker.runtime.clone();
+        runtime.spawn(async move {
+            let mut trouble = Trouble::default();
+            loop {
+                match poll_fn(|cx| self.poll_next(cx, &door)).await {
+                    Ok((socket, arrival)) => {
+                        trouble.pause = FIRST_PAUSE;
+                        arrival.receive(socket, &self.worker);
+                    }
+                    // The client left before it was accepted: nothing to do with the next one.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(error) => trouble.sit_out(&door.crossing.edge.name, &error).await,
+                }
+            }
+        })
+    }
+
+    fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        door: &Arc<Door>,
+    ) -> Poll<io::Result<(TcpStream, Arrival)>> {
+        let _turn = door.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (socket, client) = ready!(self.listener.poll_accept(cx))?;
+        Poll::Ready(Ok((socket, Arrival::new(door, client))))
     }
 }
 
 /// One open connection; counts itself out when dropped.
 struct Guard {
-    open: Arc<Open>,
-    crossing: Arc<Crossing>,
+    door: Arc<Door>,
+    carried: Option<Carried>,
 }
 
 impl Guard {
-    fn new(open: &Arc<Open>, crossing: &Arc<Crossing>) -> Self {
-        open.0.fetch_add(1, AcqRel);
-        crossing.meters.connections.inc();
-        crossing.meters.open.inc();
+    fn new(door: &Arc<Door>) -> Self {
+        door.open.fetch_add(1, AcqRel);
+        door.crossing.meters.connections.inc();
+        door.crossing.meters.open.inc();
         Self {
-            open: Arc::clone(open),
-            crossing: Arc::clone(crossing),
+            door: Arc::clone(door),
+            carried: None,
         }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.open.0.fetch_sub(1, AcqRel);
-        self.crossing.meters.open.dec();
+        self.door.open.fetch_sub(1, AcqRel);
+        self.door.crossing.meters.open.dec();
     }
 }
 
-/// Accepts until dropped. Connections go on without it.
-pub(super) async fn accept(listener: TcpListener, crossing: Arc<Crossing>, open: Arc<Open>) {
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match listener.accept().await {
-            Ok((socket, client)) => {
-                pause = FIRST_PAUSE;
-                serve(socket, client, &crossing, &open);
+/// A client that was accepted.
+struct Arrival {
+    session: Session,
+    guard: Guard,
+    /// What it begins with; `None`: there is no room for it.
+    begun: Option<Begun>,
+}
+
+/// What a connection begins with.
+enum Begun {
+    /// The operation that it is, and what is to be done with it.
+    Stream(Operation, ConnectAction),
+    /// Nothing: its operations are messages.
+    Messages,
+}
+
+impl Arrival {
+    fn new(door: &Arc<Door>, client: SocketAddr) -> Self {
+        let session = door.crossing.session(client);
+        let guard = Guard::new(door);
+        let edge = &door.crossing.edge;
+        let has_room = door.open() <= edge.max_connections;
+        let begun = has_room.then(|| match edge.protocol {
+            Protocol::Tcp => {
+                let (operation, action) = session.connection();
+                Begun::Stream(operation, action)
             }
-            // The client left before it was accepted: nothing to do with the next one.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::warn!(
-                    proxy = crossing.edge.name,
-                    %error,
-                    "can't accept; trying again in {pause:?}"
-                );
-                clock::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+            Protocol::Http => Begun::Messages,
+        });
+        Self {
+            session,
+            guard,
+            begun,
+        }
+    }
+
+    /// Has it carried by `acceptor` or another worker.
+    fn receive(mut self, socket: TcpStream, acceptor: &Worker) {
+        let door = Arc::clone(&self.guard.door);
+        let worker = door.workers.of(acceptor);
+        self.guard.carried = Some(worker.take_on());
+        if std::ptr::eq(worker, acceptor) {
+            self.begin(socket);
+            return;
+        }
+        // Taken off this worker's poll here, and put on the other's there.
+        match socket.into_std() {
+            Ok(socket) => drop(worker.runtime.spawn(async move {
+                match TcpStream::from_std(socket) {
+                    Ok(socket) => self.begin(socket),
+                    Err(error) => self.lost(&error),
+                }
+            })),
+            Err(error) => self.lost(&error),
+        }
+    }
+
+    /// Begins to carry it on this worker.
+    fn begin(self, socket: TcpStream) {
+        let Self {
+            session,
+            guard,
+            begun,
+        } = self;
+        match begun {
+            Some(Begun::Stream(operation, action)) => {
+                let carried = stream::carry(socket, session, operation, action, guard);
+                drop(tokio::spawn(carried));
             }
+            Some(Begun::Messages) => drop(tokio::spawn(tap::carry(socket, session, guard))),
+            None => refuse(socket, &session),
+        }
+    }
+
+    /// It can't be carried, for want of resources.
+    fn lost(self, error: &io::Error) {
+        tracing::warn!(proxy = self.session.crossing().edge.name, %error, "a client was lost");
+        if let Some(Begun::Stream(operation, _)) = &self.begun {
+            operation.witness.blame(Cause::Proxy);
+            operation.witness.told(Outcome::Closed, None, 0);
         }
     }
 }
 
-fn serve(socket: TcpStream, client: SocketAddr, crossing: &Arc<Crossing>, open: &Arc<Open>) {
-    let guard = Guard::new(open, crossing);
-    let session = crossing.session(client);
-    if open.count() > crossing.edge.max_connections {
-        tracing::warn!(
-            proxy = crossing.edge.name,
-            %client,
-            "refused: `max_connections` ({}) are open",
-            crossing.edge.max_connections
-        );
-        let witness = session.witness();
-        witness.blame(Cause::Proxy);
-        witness.told(Outcome::Reset, None, 0);
-        Peer::new(socket).reset();
-        return;
+/// Ends a connection that is one too many.
+fn refuse(socket: TcpStream, session: &Session) {
+    let edge = &session.crossing().edge;
+    tracing::warn!(
+        proxy = edge.name,
+        client = %session.client(),
+        "refused: `max_connections` ({}) are open",
+        edge.max_connections
+    );
+    let witness = session.witness();
+    witness.blame(Cause::Proxy);
+    witness.told(Outcome::Reset, None, 0);
+    Peer::new(socket).reset();
+}
+
+/// What accepting meets when the system has no resources left.
+struct Trouble {
+    pause: Duration,
+    /// When it was last told, and failures since.
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            pause: FIRST_PAUSE,
+            told: None,
+            untold: 0,
+        }
     }
-    match crossing.edge.protocol {
-        Protocol::Tcp => drop(tokio::spawn(stream::carry(socket, session, guard))),
-        Protocol::Http => drop(tokio::spawn(tap::carry(socket, session, guard))),
+}
+
+impl Trouble {
+    /// Waits a little, longer each time in a row; says so, but not each time.
+    async fn sit_out(&mut self, proxy: &str, error: &io::Error) {
+        let now = clock::now();
+        self.untold += 1;
+        if self.told.is_none_or(|told| now - told >= TELL_EVERY) {
+            let (failures, pause) = (self.untold, self.pause);
+            tracing::warn!(proxy, %error, failures, "can't accept; trying again in {pause:?}");
+            (self.told, self.untold) = (Some(now), 0);
+        }
+        clock::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -1,7 +1,7 @@
 //! Carries bytes between clients and upstreams, and performs what the pipeline's actions say.
 //!
-//! The path: `supervisor` keeps the listeners, `listener` accepts, `stream` carries bytes with no
-//! known messages, `tap` carries HTTP/1 as it came and acts at message boundaries, `copy` delivers
+//! The path: `supervisor` keeps the listeners, `listener` accepts and gives each client to one of
+//! the `workers`, `stream` carries bytes with no known messages, `tap` carries HTTP/1 as it came and acts at message boundaries, `copy` delivers
 //! again. `lane` is one direction's queue; `peer` one socket, with its FIN and RST. No fault kind
 //! is known here by name.
 
@@ -15,5 +15,7 @@ mod supervisor;
 mod tap;
 mod upstream;
 mod watch;
+mod workers;
 
 pub use supervisor::{StartError, Supervisor};
+pub use workers::Workers;

@@ -23,16 +23,22 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Then};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Cuts, Hold, Operation, Receipt, Session};
+use crate::pipeline::{ConnectAction, Cuts, Hold, Operation, Receipt, Session};
 use crate::state::Stopping;
 
 /// How often a side that is not read, because of a fault, is asked whether it is still there.
 const STALLED_LOOK: Duration = Duration::from_millis(250);
 
 /// Carries one connection to its end, and keeps `guard` until then.
-pub(super) fn carry<G>(client: TcpStream, session: Session, guard: G) -> impl Future<Output = ()> {
+pub(super) fn carry<G>(
+    client: TcpStream,
+    session: Session,
+    operation: Operation,
+    action: ConnectAction,
+    guard: G,
+) -> impl Future<Output = ()> {
     // Made outside the future, which would keep room for the parts as well.
-    let mut stream = Stream::new(client, session);
+    let mut stream = Stream::new(client, session, operation, action);
     async move {
         std::future::poll_fn(|cx| stream.poll(cx)).await;
         stream.finish();
@@ -103,9 +109,13 @@ const UP: usize = Direction::Upstream as usize;
 const DOWN: usize = Direction::Downstream as usize;
 
 impl Stream {
-    fn new(client: TcpStream, session: Session) -> Self {
+    fn new(
+        client: TcpStream,
+        session: Session,
+        operation: Operation,
+        action: ConnectAction,
+    ) -> Self {
         let crossing = session.crossing();
-        let (operation, action) = session.connection();
         let half = || Half {
             lane: Lane::new(crossing.clone()),
             sink: false,

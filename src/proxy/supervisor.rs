@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::listener::{self, Open};
+use super::listener::{self, Door, Entrance};
+use super::workers::Workers;
 use crate::clock;
 use crate::metrics::ProxyMeters;
 use crate::pipeline::{Context, Crossing};
@@ -37,7 +37,7 @@ pub enum StartError {
 pub struct Supervisor {
     context: Arc<Context>,
     /// Where connections run, whoever asks for a proxy.
-    runtime: Handle,
+    workers: Workers,
     running: Mutex<HashMap<String, Running>>,
 }
 
@@ -45,23 +45,32 @@ pub struct Supervisor {
 struct Running {
     bound: SocketAddr,
     meters: ProxyMeters,
-    open: Arc<Open>,
-    accepting: JoinHandle<()>,
+    door: Arc<Door>,
+    /// One for each worker.
+    accepting: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn stop_accepting(&self) {
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.stop_accepting();
     }
 }
 
 impl Supervisor {
-    /// One without proxies. They will run on the runtime that this is called on.
+    /// One without proxies. They will run on these workers.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Self {
+    pub fn new(context: Arc<Context>, workers: Workers) -> Self {
         Self {
             context,
-            runtime: Handle::current(),
+            workers,
             running: Mutex::default(),
         }
     }
@@ -80,29 +89,21 @@ impl Supervisor {
             address: edge.listen.clone(),
             source,
         };
-        let listen = edge.listen.clone();
-        let binding = self
-            .runtime
-            .spawn(async move { listener::bind(&listen).await });
-        let listener = match binding.await {
-            Ok(bound) => bound.map_err(bind_error)?,
-            // The runtime is going down.
-            Err(gone) => return Err(bind_error(io::Error::other(gone))),
-        };
+        let listener = listener::bind(&edge.listen).await.map_err(bind_error)?;
         let bound = listener.local_addr().map_err(bind_error)?;
+        let entrances = Entrance::one_for_each(&self.workers, &listener).map_err(bind_error)?;
         self.context
             .state
             .apply(vec![Change::AddEdge(edge.clone())], by)?;
         let crossing = Arc::new(Crossing::new(Arc::clone(&self.context), Arc::new(edge)));
-        let open = Arc::new(Open::default());
-        let name = crossing.edge.name.clone();
+        let (name, meters) = (crossing.edge.name.clone(), crossing.meters.clone());
+        let door = Door::new(crossing, &self.workers);
+        let accept = |entrance: Entrance| entrance.accept(Arc::clone(&door));
         let running = Running {
             bound,
-            meters: crossing.meters.clone(),
-            open: Arc::clone(&open),
-            accepting: self
-                .runtime
-                .spawn(listener::accept(listener, crossing, open)),
+            meters,
+            accepting: entrances.into_iter().map(accept).collect(),
+            door: Arc::clone(&door),
         };
         self.running().insert(name, running);
         Ok(bound)
@@ -136,7 +137,7 @@ impl Supervisor {
     /// ends. Returns when no connection is left, in bounded time.
     pub async fn shut_down(&self, drain: Duration) {
         for proxy in self.running().values() {
-            proxy.accepting.abort();
+            proxy.stop_accepting();
         }
         let state = &self.context.state;
         // It can't be refused: it names nothing.
@@ -151,10 +152,7 @@ impl Supervisor {
     }
 
     fn open(&self) -> usize {
-        self.running()
-            .values()
-            .map(|proxy| proxy.open.count())
-            .sum()
+        self.running().values().map(|proxy| proxy.door.open()).sum()
     }
 
     async fn is_quiet_within(&self, time: Duration) -> bool {

@@ -35,6 +35,9 @@ use crate::state::Stopping;
 /// request has followed.
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 
+/// How often it is asked when the end of the connection waits for that.
+const ACK_LOOK: Duration = Duration::from_millis(2);
+
 /// Carries one connection to its end, and keeps `guard` until then.
 pub(super) fn carry<G>(client: TcpStream, session: Session, guard: G) -> impl Future<Output = ()> {
     // Made outside the future, which would keep room for the parts as well.
@@ -374,7 +377,7 @@ impl Tap {
             let now = clock::now();
             let until = *self.settle.get_or_insert(now + SETTLING);
             if !client.is_acknowledged() && now < until {
-                sooner(deadline, until.min(now + Duration::from_millis(2)));
+                sooner(deadline, until.min(now + ACK_LOOK));
                 return;
             }
             core.settle();
@@ -422,11 +425,15 @@ impl Tap {
         let (closed, left) = match (&self.client, self.closing) {
             (None, _) => (true, false),
             (Some(client), Some(until)) => {
+                // One who had ended before has no word left to say that the last answer is there.
+                let has_it = self.core.telling.is_empty() || client.is_acknowledged();
+                let over = client.eof && has_it || until <= now;
                 // Once past it wakes nobody: an answer may still be awaited behind it.
-                if !client.eof && until > now {
-                    sooner(deadline, until);
+                if !over {
+                    let look = if has_it { until } else { now + ACK_LOOK };
+                    sooner(deadline, until.min(look));
                 }
-                (client.eof || until <= now, false)
+                (over, false)
             }
             (Some(client), None) => (false, client.eof),
         };
@@ -468,7 +475,7 @@ impl Tap {
             return true;
         }
         let until = *self.settle.get_or_insert(now + SETTLING);
-        sooner(deadline, until.min(now + Duration::from_millis(2)));
+        sooner(deadline, until.min(now + ACK_LOOK));
         until <= now
     }
 

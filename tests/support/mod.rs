@@ -15,7 +15,7 @@ use firedrill::evidence::{Filter, Ladder, Ledger, Record};
 use firedrill::faults::{self, Arg, Args};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::{Context, Held};
-use firedrill::proxy::Supervisor;
+use firedrill::proxy::{Supervisor, Workers};
 use firedrill::rules::{Edge, FaultSpec, Matcher, Mode, Partition, Protocol, Rule, Ttl};
 use firedrill::state::{Change, Source, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +65,7 @@ impl Rig {
             half_close: Duration::from_secs(2),
             held: Held::new(64 << 20, 512 << 20),
         });
-        let supervisor = Supervisor::new(Arc::clone(&context));
+        let supervisor = Supervisor::new(Arc::clone(&context), Workers::start().unwrap());
         Self {
             context,
             supervisor,
@@ -334,8 +334,13 @@ impl Connection {
 pub struct Client(pub TcpStream);
 
 impl Client {
+    /// Connects the blocking way: it tells of a connection that stood, though the proxy may have
+    /// broken it since. The other way waits for a wake-up, by which time the RST may be there.
     pub async fn connect(addr: SocketAddr) -> Self {
-        Self(TcpStream::connect(addr).await.unwrap())
+        let connecting = tokio::task::spawn_blocking(move || std::net::TcpStream::connect(addr));
+        let socket = connecting.await.unwrap().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self(TcpStream::from_std(socket).unwrap())
     }
 
     pub async fn send(&mut self, text: impl AsRef<[u8]>) {

@@ -8,7 +8,7 @@ use firedrill::control::{self, Control};
 use firedrill::evidence::{Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::Context;
-use firedrill::proxy::Supervisor;
+use firedrill::proxy::{Supervisor, Workers};
 use firedrill::rules::Protocol;
 use firedrill::state::{State, Stopping};
 use serde_json::json;
@@ -38,7 +38,10 @@ fn parts() -> (Arc<Context>, Arc<Supervisor>) {
         half_close: std::time::Duration::from_secs(60),
         held: firedrill::pipeline::Held::new(1 << 20, 1 << 24),
     });
-    let supervisor = Arc::new(Supervisor::new(Arc::clone(&context)));
+    let supervisor = Arc::new(Supervisor::new(
+        Arc::clone(&context),
+        Workers::start().unwrap(),
+    ));
     (context, supervisor)
 }
 

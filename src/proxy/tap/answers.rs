@@ -251,10 +251,17 @@ impl Core {
 
     /// Gives the client the answer to a copy, when it has come, or the first when it can't come.
     pub(super) fn poll_wanted(&mut self, cx: &mut Context<'_>) {
+        let sunk = self.fate.is_some() || self.client_gone;
         let front = self.awaiting.front_mut();
         let Some(exchange) = front.filter(|e| e.awaits_copy()) else {
             return;
         };
+        if sunk {
+            // It would be taken for the answer that was lost before it.
+            exchange.wanted = None;
+            self.move_on();
+            return;
+        }
         let Some(wanted) = &mut exchange.wanted else {
             return;
         };
