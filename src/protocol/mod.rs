@@ -35,6 +35,7 @@
 //! # Ok::<(), http1::Refusal>(())
 //! ```
 
+pub mod client_hello;
 pub mod http1;
 
 /// What a framer sees at the front of its input.
