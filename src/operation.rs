@@ -1,7 +1,8 @@
 //! What crosses a proxy: directions, phases, and the facts that a matcher may look at.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -83,12 +84,29 @@ pub enum Party {
 /// What a matcher may look at. Borrowed from the bytes as they came.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Who dialled.
-    pub client: SocketAddr,
+    /// Who dialled; an IPv4-mapped address as the IPv4 one.
+    pub client: IpAddr,
     /// The connection's ordinal at its proxy, from 1.
     pub connection: u64,
+    /// Bytes of the connection that were read before, both directions together.
+    pub bytes: u64,
+    /// How long ago the connection was accepted.
+    pub age: Duration,
+    /// The host that a TLS client asks for.
+    pub sni: Sni<'a>,
     /// The request, where the protocol has one.
     pub http: Option<Request<'a>>,
+}
+
+/// The host that a TLS client asks for in its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sni<'a> {
+    /// Not enough of them have come.
+    Unknown,
+    /// It asks for none, or they are no TLS.
+    Absent,
+    /// This one, in lower case.
+    Named(&'a str),
 }
 
 /// The head of an HTTP request.

@@ -188,29 +188,11 @@ impl RuleItem {
     /// The item of a rule.
     #[must_use]
     pub fn new(rule: &Rule, standing: Standing) -> Self {
-        let mut matcher = Map::new();
-        match &rule.matcher.methods[..] {
-            [] => {}
-            [one] => drop(matcher.insert("method".to_owned(), one.clone().into())),
-            many => drop(matcher.insert("method".to_owned(), many.to_vec().into())),
-        }
-        if let Some(path) = &rule.matcher.path {
-            matcher.insert("path".to_owned(), path.0.clone().into());
-        }
-        for (key, pairs) in [
-            ("query", &rule.matcher.query),
-            ("headers", &rule.matcher.headers),
-        ] {
-            if !pairs.is_empty() {
-                let pairs = pairs.iter().map(|(n, v)| (n.clone(), v.0.clone().into()));
-                matcher.insert(key.to_owned(), Value::Object(pairs.collect()));
-            }
-        }
         Self {
             name: rule.name.clone(),
             proxies: rule.proxies.clone(),
             enabled: rule.enabled,
-            matcher,
+            matcher: rule.matcher.to_json(),
             probability: rule.probability,
             skip: rule.skip,
             limit: rule.limit,

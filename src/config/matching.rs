@@ -3,8 +3,10 @@
 use super::node::Node;
 use super::scalars::is_token;
 use super::value::{Value, quoted};
-use crate::rules::{Glob, Matcher, PathGlob};
+use crate::rules::{Glob, HostGlob, Matcher, Ordinals, PathGlob, Subnet};
 
+const CLIENT: &str = "an address or a subnet such as `10.0.0.0/8`";
+const CONNECTION: &str = "a number such as `3`, or a range such as `1-5` or `10-`";
 const METHOD: &str = "a method such as `POST`, or a list of them";
 const COMMON: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE",
@@ -12,8 +14,15 @@ const COMMON: [&str; 9] = [
 
 /// All conditions of a rule.
 pub(super) fn matcher(node: &Node<'_>) -> Option<Matcher> {
-    node.map(|f| Matcher {
-        methods: f.or("method", Vec::new(), methods),
+    let matcher = node.map(|f| Matcher {
+        clients: f.or("client", Vec::new(), |n| one_or_more(n, CLIENT, client)),
+        connections: f.or("connection", Vec::new(), |n| {
+            one_or_more(n, CONNECTION, connection)
+        }),
+        bytes: f.opt("bytes", Node::size),
+        age: f.opt("age", Node::time),
+        sni: f.opt("sni", host),
+        methods: f.or("method", Vec::new(), |n| one_or_more(n, METHOD, method)),
         path: f.opt("path", path),
         query: f.or("query", Vec::new(), |n| {
             globs(n, "a map of parameters to patterns", |name| {
@@ -23,17 +32,58 @@ pub(super) fn matcher(node: &Node<'_>) -> Option<Matcher> {
         headers: f.or("headers", Vec::new(), |n| {
             globs(n, "a map of headers to patterns", is_token)
         }),
-    })
+    })?;
+    if matcher.needs_stream() && matcher.needs_http() {
+        node.key("sni").problem_hint(
+            "never holds together with conditions on HTTP: it is looked for on `tcp` proxies only",
+            "make a rule for each",
+        );
+    }
+    Some(matcher)
 }
 
-fn methods(node: &Node<'_>) -> Option<Vec<String>> {
+/// One thing, or a list of at least one.
+fn one_or_more<T>(
+    node: &Node<'_>,
+    expected: &str,
+    read: impl Fn(&Node<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
     if !matches!(node.value, Value::List(_)) {
-        return method(node).map(|method| vec![method]);
+        return read(node).map(|one| vec![one]);
     }
     if node.value.items().is_empty() {
-        node.wrong(METHOD, Some("leave `method` out to mean any".to_owned()));
+        node.wrong(expected, Some("leave it out to mean any".to_owned()));
     }
-    node.list(METHOD, method)
+    node.list(expected, read)
+}
+
+fn client(node: &Node<'_>) -> Option<Subnet> {
+    let text = node.text(CLIENT)?;
+    let read = Subnet::parse(&text);
+    read.map_err(|hint| node.wrong(CLIENT, hint)).ok()
+}
+
+fn connection(node: &Node<'_>) -> Option<Ordinals> {
+    let text = match node.value {
+        Value::Int(_, text) | Value::Text(text) => text,
+        _ => "",
+    };
+    let read = Ordinals::parse(text);
+    read.map_err(|hint| node.wrong(CONNECTION, hint)).ok()
+}
+
+fn host(node: &Node<'_>) -> Option<HostGlob> {
+    const HOST: &str = "a host name such as `*.example.com`";
+    let text = node.some_text(HOST)?;
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"-_.*".contains(&b);
+    if text.len() > 255 || !text.bytes().all(letters) {
+        let rest = text.split_once("://").map_or(&*text, |(_, rest)| rest);
+        let name = rest.split([':', '/']).next().unwrap_or_default();
+        let plain = name != text && !name.is_empty() && name.bytes().all(letters);
+        node.wrong(HOST, plain.then(|| format!("the name alone: `{name}`")));
+        return None;
+    }
+    Some(HostGlob::new(&text))
 }
 
 fn method(node: &Node<'_>) -> Option<String> {

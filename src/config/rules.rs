@@ -7,7 +7,7 @@ use super::proxies::Known;
 use super::scalars::NAME;
 use super::value::{Value, quoted, quoted_list};
 use crate::faults::Directions;
-use crate::operation::Direction;
+use crate::operation::{Direction, Layer};
 use crate::rules::{Edge, FaultSpec, Matcher, Protocol, Rule, Ttl};
 
 /// The words of a direction.
@@ -162,11 +162,35 @@ fn can_act(
             );
         }
     }
-    if matcher.needs_http() && reached.iter().all(|e| e.protocol == Protocol::Tcp) {
-        node.key("match").problem_hint(
+    let only = |protocol| reached.iter().all(|edge| edge.protocol == protocol);
+    let conditions = node.key("match");
+    if matcher.needs_http() && only(Protocol::Tcp) {
+        conditions.problem_hint(
             "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
             "set `protocol: http` on the proxy, or leave `match` out",
         );
+    }
+    if matcher.needs_stream() && only(Protocol::Http) {
+        conditions.key("sni").problem_hint(
+            "never holds here: it is looked for on `tcp` proxies only",
+            "set `protocol: tcp` on the proxy, or match the `host` header",
+        );
+    }
+    // Without `proxies`, again, it acts where it can.
+    let elsewhere = named.is_none() && !matcher.needs_stream() && !only(Protocol::Tcp);
+    let early = !kind.acts_on(Layer::Stream) && !matcher.needs_http() && !elsewhere;
+    if let Some(edge) = reached.iter().find(|e| e.protocol == Protocol::Tcp)
+        && early
+    {
+        for key in matcher.late() {
+            conditions.key(key).problem_hint(
+                format!(
+                    "never holds in time on `{}`: `{}` acts when a connection is accepted, and `{key}` is known later",
+                    edge.name, kind.name
+                ),
+                "leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`",
+            );
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Faults follow from the registry; the words and defaults from where the decoder has them. A test
 //! holds the keys of every map against those that the decoder asks for.
 
+mod matching;
 mod shapes;
 
 use serde_json::{Map, Value, json};
@@ -220,7 +221,7 @@ pub fn schema() -> Value {
         "proxy": proxy(),
         "rule": rule(),
         "partition": partition(),
-        "match": matching(),
+        "match": matching::matching(),
         "fault": fault(),
     });
     root
@@ -404,45 +405,6 @@ fn partition() -> Value {
                 about(
                     duration(),
                     "Disables itself this long after it was enabled; `forever`: never",
-                    None,
-                ),
-            ),
-        ],
-    )
-}
-
-fn matching() -> Value {
-    let globs = json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/scalar" } });
-    let methods = json!({ "anyOf": [text(), some(text())] });
-    object(
-        "Which operations; every condition must hold",
-        &[],
-        [
-            (
-                "method",
-                about(methods, "One of these, compared as written", None),
-            ),
-            (
-                "path",
-                about(
-                    json!({ "type": "string", "pattern": "^[/*][^?]*$" }),
-                    "The path without its query; `*` stays within a segment, `**` crosses",
-                    None,
-                ),
-            ),
-            (
-                "query",
-                about(
-                    globs.clone(),
-                    "Parameters of the query; `*` is anything",
-                    None,
-                ),
-            ),
-            (
-                "headers",
-                about(
-                    globs,
-                    "Headers; of a repeated one any value may match; `*` is anything",
                     None,
                 ),
             ),

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rules::{Edge, Glob, Matcher, Partition, Rule, Ttl};
+use crate::rules::{Edge, Matcher, Partition, Rule, Ttl};
 use crate::units::format_duration;
 
 /// A proxy, with all its keys.
@@ -32,7 +32,7 @@ pub fn rule_to_json(rule: &Rule) -> Value {
     }
     put("enabled", json!(rule.enabled));
     if rule.matcher != Matcher::default() {
-        put("match", matcher(&rule.matcher));
+        put("match", rule.matcher.to_json().into());
     }
     put("probability", json!(rule.probability));
     put("skip", json!(rule.skip));
@@ -77,32 +77,4 @@ fn ttl(ttl: Ttl) -> Option<Value> {
         Ttl::Forever => Some(json!("forever")),
         Ttl::For(time) => Some(json!(format_duration(time))),
     }
-}
-
-fn matcher(matcher: &Matcher) -> Value {
-    let mut out = Map::new();
-    let globs = |pairs: &[(String, Glob)]| -> Value {
-        let pairs = pairs.iter();
-        let map: Map<_, _> = pairs.map(|(k, v)| (k.clone(), json!(v.0))).collect();
-        Value::Object(map)
-    };
-    match matcher.methods.as_slice() {
-        [] => {}
-        [method] => {
-            out.insert("method".to_owned(), json!(method));
-        }
-        methods => {
-            out.insert("method".to_owned(), json!(methods));
-        }
-    }
-    if let Some(path) = &matcher.path {
-        out.insert("path".to_owned(), json!(path.0));
-    }
-    if !matcher.query.is_empty() {
-        out.insert("query".to_owned(), globs(&matcher.query));
-    }
-    if !matcher.headers.is_empty() {
-        out.insert("headers".to_owned(), globs(&matcher.headers));
-    }
-    Value::Object(out)
 }

@@ -8,6 +8,7 @@
 //! one operation with the faults at work on it, [`Witness`] its record.
 
 mod action;
+mod course;
 mod operation;
 mod session;
 mod witness;

@@ -14,7 +14,7 @@ use super::{
 use crate::clock::{self, Instant};
 use crate::evidence::FaultSeen;
 use crate::faults::{Act, Chunk, Directions, End, Verdict};
-use crate::operation::{Direction, Layer, Phase};
+use crate::operation::{Direction, Phase};
 use crate::rules::{LiveRule, Totals};
 
 /// How many rules may act on one operation over its whole life; more leave it alone.
@@ -58,13 +58,13 @@ impl Operation {
         }
     }
 
-    /// Lets a rule that matches decide whether it chooses this operation.
+    /// Lets a rule that matches decide whether it chooses this operation, at this moment of it.
     pub(super) fn select(
         &mut self,
         crossing: &Arc<Crossing>,
         live: &Arc<LiveRule>,
         key: u64,
-        layer: Layer,
+        phase: Phase,
     ) {
         let acting = self.acting.iter().map(|a| &a.receipt.0.live);
         if acting.chain(&self.declined).any(|l| Arc::ptr_eq(l, live)) {
@@ -77,13 +77,13 @@ impl Operation {
             return;
         }
         let Some((slot, draw)) = live.select(crossing.context.seed, key) else {
-            self.decline(live, layer);
+            self.decline(live, phase);
             return;
         };
-        let tally = known.unwrap_or_else(|| self.first_selection(crossing, live, layer));
+        let tally = known.unwrap_or_else(|| self.first_selection(crossing, live, phase));
         let rule = &live.rule;
         if rule.dry_run {
-            self.decline(live, layer);
+            self.decline(live, phase);
             return;
         }
         let receipt = Receipt(Arc::new(Work {
@@ -93,10 +93,12 @@ impl Operation {
             entry: Arc::clone(self.witness.entry()),
             crossing: Arc::clone(crossing),
         }));
-        let meets = |direction| match (rule.fault.kind.directions, layer, rule.direction) {
-            (Directions::Fixed(_), ..) | (_, Layer::Stream, None) => true,
-            (Directions::Either { message }, _, None) => message == direction,
-            (_, _, Some(chosen)) => chosen == direction,
+        let meets = |direction| match (rule.fault.kind.directions, rule.direction) {
+            (Directions::Fixed(_), _) => true,
+            (_, Some(chosen)) => chosen == direction,
+            (Directions::Either { message }, None) => {
+                phase != Phase::Request || message == direction
+            }
         };
         self.acting.push(Acting {
             receipt,
@@ -107,8 +109,8 @@ impl Operation {
     }
 
     /// A connection is asked again at every change; a message never is.
-    fn decline(&mut self, live: &Arc<LiveRule>, layer: Layer) {
-        if layer != Layer::Message {
+    fn decline(&mut self, live: &Arc<LiveRule>, phase: Phase) {
+        if phase != Phase::Request {
             self.declined.push(Arc::clone(live));
         }
     }
@@ -117,7 +119,7 @@ impl Operation {
         &mut self,
         crossing: &Arc<Crossing>,
         live: &Arc<LiveRule>,
-        layer: Layer,
+        phase: Phase,
     ) -> Arc<Tally> {
         let rule = &live.rule;
         let kind = rule.fault.kind.name;
@@ -126,10 +128,7 @@ impl Operation {
             record.faults.push(FaultSeen {
                 rule: rule.name.as_str().into(),
                 kind: kind.into(),
-                phase: match layer {
-                    Layer::Connection | Layer::Stream => Phase::Connect,
-                    Layer::Message => Phase::Request,
-                },
+                phase,
                 injected: false,
             });
             record.faults.len() - 1

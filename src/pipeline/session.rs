@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::course::Course;
 use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, Witness};
+use crate::clock::Instant;
 use crate::faults::End;
-use crate::operation::{Direction, Facts, Layer, Request};
-use crate::rules::{Cut, Mode, RuleSet};
+use crate::operation::{Direction, Facts, Layer, Phase, Request, Sni};
+use crate::rules::{Awaited, Cut, Meets, Mode, RuleSet};
 use crate::seed;
 use crate::state::Stopping;
 
@@ -17,6 +19,9 @@ pub struct Session {
     crossing: Arc<Crossing>,
     client: SocketAddr,
     ordinal: u64,
+    course: Course,
+    /// What of its course rules still wait for.
+    awaited: Option<Awaited>,
     generation: u64,
     set: Arc<RuleSet>,
 }
@@ -47,6 +52,8 @@ impl Crossing {
         let snapshot = self.context.state.snapshot();
         Session {
             client,
+            course: Course::begin(),
+            awaited: None,
             ordinal: self.connections.fetch_add(1, Relaxed) + 1,
             generation: snapshot.generation,
             set: snapshot.rules_of(&self.edge.name),
@@ -129,39 +136,90 @@ impl Session {
         Witness::begin(&self.crossing, None, None)
     }
 
+    /// When it was accepted.
+    #[must_use]
+    pub fn accepted(&self) -> Instant {
+        self.course.accepted()
+    }
+
     /// Begins the operation that is this whole connection, and asks what is to be done.
-    pub fn connection(&self) -> (Operation, ConnectAction) {
+    pub fn connection(&mut self) -> (Operation, ConnectAction) {
         let mut operation = Operation::new(self.witness());
-        self.adopt(&mut operation, &[Layer::Connection, Layer::Stream]);
+        self.adopt(&mut operation, Phase::Connect, 0);
         let action = operation.on_connect();
         (operation, action)
     }
 
-    /// Lets rules that came into force since act on the bytes of this connection.
-    /// Answers how they want it to end.
+    /// Takes what the client of this connection said first, before any of it is acted on. Answers
+    /// whether a rule has waited for what is known now: then [`Session::readopt`].
     #[must_use]
-    pub fn readopt(&self, operation: &mut Operation) -> Vec<(End, Receipt)> {
+    pub fn learn(&mut self, bytes: &[u8]) -> bool {
+        self.course.learn(bytes) && self.awaited.is_some_and(|awaited| awaited.sni)
+    }
+
+    /// Whether rules wait for bytes to be read: then every read is to be counted.
+    #[must_use]
+    pub fn awaits_bytes(&self) -> bool {
+        self.awaited.is_some_and(|awaited| awaited.bytes.is_some())
+    }
+
+    /// Whether rules wait for more of this connection's course.
+    #[must_use]
+    pub fn awaits(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Whether rules may be asked now that had to wait, `bytes` having been read of this
+    /// connection: then [`Session::readopt`].
+    #[must_use]
+    pub fn is_due(&self, bytes: u64) -> bool {
+        self.awaited.is_some_and(|awaited| {
+            awaited.bytes.is_some_and(|n| n <= bytes)
+                || awaited.age.is_some_and(|age| age <= self.course.age())
+        })
+    }
+
+    /// When rules that wait for time may be asked.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let age = self.awaited?.age?;
+        Some(self.course.accepted() + age)
+    }
+
+    /// Lets rules act on what follows of this connection that came into force since, or whose
+    /// conditions have come to hold; `bytes` were read of it before that. Answers how they want it
+    /// to end.
+    #[must_use]
+    pub fn readopt(&mut self, operation: &mut Operation, bytes: u64) -> Vec<(End, Receipt)> {
         operation.forget_lifted();
-        self.adopt(operation, &[Layer::Stream]);
+        self.adopt(operation, Phase::Stream, bytes);
         operation.on_stream()
     }
 
-    fn adopt(&self, operation: &mut Operation, layers: &[Layer]) {
+    fn adopt(&mut self, operation: &mut Operation, phase: Phase, bytes: u64) {
+        self.awaited = None;
         if self.set.rules.is_empty() {
             return;
         }
-        let facts = self.facts(None);
+        let mut awaited: Option<Awaited> = None;
+        let facts = self.facts(None, bytes);
         let key = seed::key(&[&self.ordinal.to_le_bytes()]);
         for live in &self.set.rules {
             let kind = live.rule.fault.kind;
-            if layers.iter().any(|l| kind.acts_on(*l)) && live.rule.matcher.matches(&facts) {
-                operation.select(&self.crossing, live, key, Layer::Stream);
+            let on_stream = kind.acts_on(Layer::Stream);
+            let acts = on_stream || phase == Phase::Connect && kind.acts_on(Layer::Connection);
+            match live.rule.matcher.meets(&facts) {
+                Meets::Now if acts => operation.select(&self.crossing, live, key, phase),
+                Meets::Later(more) if on_stream => awaited.get_or_insert_default().join(more),
+                _ => {}
             }
         }
+        self.awaited = awaited;
     }
 
-    /// Begins the operation of a request whose head was read, and asks what is to be done.
-    pub fn request(&self, request: &Request<'_>) -> (Operation, RequestAction) {
+    /// Begins the operation of a request whose head was read, and asks what is to be done. `bytes`
+    /// of the connection were read before it.
+    pub fn request(&self, request: &Request<'_>, bytes: u64) -> (Operation, RequestAction) {
         let ladder = &self.crossing.context.ladder;
         let named = Some((request.method, request.path));
         let witness = Witness::begin(&self.crossing, named, ladder.identify(request));
@@ -169,12 +227,12 @@ impl Session {
         if self.set.rules.is_empty() {
             return (operation, RequestAction::default());
         }
-        let facts = self.facts(Some(*request));
+        let facts = self.facts(Some(*request), bytes);
         let mut key = None;
         for live in &self.set.rules {
-            if live.rule.matcher.matches(&facts) {
+            if live.rule.matcher.meets(&facts) == Meets::Now {
                 let key = *key.get_or_insert_with(|| ladder.decision_key(request));
-                operation.select(&self.crossing, live, key, Layer::Message);
+                operation.select(&self.crossing, live, key, Phase::Request);
             }
         }
         let action = operation.on_request();
@@ -199,10 +257,17 @@ impl Session {
         Operation::new(self.witness())
     }
 
-    fn facts<'a>(&self, http: Option<Request<'a>>) -> Facts<'a> {
+    fn facts<'a>(&'a self, http: Option<Request<'a>>, bytes: u64) -> Facts<'a> {
         Facts {
-            client: self.client,
+            client: self.client.ip().to_canonical(),
             connection: self.ordinal,
+            bytes,
+            age: self.course.age(),
+            // The first bytes of a connection with messages are not looked at for it.
+            sni: match http {
+                None => self.course.sni(),
+                Some(_) => Sni::Absent,
+            },
             http,
         }
     }

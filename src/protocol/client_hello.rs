@@ -32,12 +32,6 @@ pub fn read(bytes: &[u8]) -> Hello {
     }
 }
 
-/// Whether a stream that begins with this byte can be TLS at all.
-#[must_use]
-pub fn is_possible(first: u8) -> bool {
-    first == HANDSHAKE
-}
-
 /// The content type of a record that carries handshake messages.
 const HANDSHAKE: u8 = 22;
 /// The major version in every TLS record and ClientHello so far.

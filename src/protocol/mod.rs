@@ -8,6 +8,8 @@
 //! What two parties could read in two ways is refused, never guessed; that refusal is the
 //! protocol's own type (for HTTP/1.x [`http1::Refusal`]).
 //!
+//! [`client_hello`] is no framer: it reads the one thing that a TLS stream says in the clear.
+//!
 //! Every framer speaks in [`Event`]s and is driven the same way:
 //!
 //! ```

@@ -164,7 +164,7 @@ enum Begun {
 
 impl Arrival {
     fn new(door: &Arc<Door>, client: SocketAddr) -> Self {
-        let session = door.crossing.session(client);
+        let mut session = door.crossing.session(client);
         let guard = Guard::new(door);
         let edge = &door.crossing.edge;
         let has_room = door.open() <= edge.max_connections;

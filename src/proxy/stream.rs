@@ -1,10 +1,12 @@
 //! A connection as bytes with no known messages: the whole connection is one operation.
 //!
-//! Here bytes move (`bulk`: through the kernel, where nobody looks at them); `ends` is about how a
-//! connection ends, and what its record says then.
+//! Here bytes move (`bulk`: through the kernel, where nobody looks at them); `late` asks the rules
+//! whose conditions come to hold meanwhile; `ends` is about how a connection ends, and what its
+//! record says then.
 
 mod bulk;
 mod ends;
+mod late;
 
 use std::io;
 use std::task::{Context, Poll};
@@ -67,6 +69,9 @@ struct Half {
     bulk: Option<Box<Bulk>>,
 }
 
+/// The end of a connection behind the bytes of one direction.
+type Ending = (Direction, End, Receipt);
+
 struct Stream {
     session: Session,
     operation: Operation,
@@ -75,8 +80,7 @@ struct Stream {
     /// Upstream, downstream.
     halves: [Half; 2],
     feeds: Vec<Feed>,
-    /// When it was accepted, and how much later it is dialled.
-    accepted: Instant,
+    /// How much later than it was accepted it is dialled.
     dial_hold: Hold,
     /// Bytes, or the whole connection, went nowhere; then this becomes of the client.
     lost: Option<(Then, Receipt)>,
@@ -85,7 +89,7 @@ struct Stream {
     /// Rules that end it, and when.
     ends: Vec<(Instant, End, Receipt)>,
     /// Nothing goes on in this direction; once what went before has arrived, it ends so.
-    finale: Option<(Direction, End, Receipt)>,
+    finale: Option<Ending>,
     told: Told,
     /// The client was sent a FIN, and has until then to close.
     closing: Option<Instant>,
@@ -129,7 +133,6 @@ impl Stream {
             client: Some(Peer::new(client)),
             upstream: Upstream::None,
             feeds: Vec::new(),
-            accepted: clock::now(),
             dial_hold: action.hold,
             lost: None,
             lost_at: clock::now(),
@@ -172,8 +175,7 @@ impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.watch.poll_changes(cx);
         if self.session.refresh() {
-            let ends = self.session.readopt(&mut self.operation);
-            self.end_later(ends);
+            self.ask_again();
         }
         let cuts = self.session.cuts();
         if self.session.stopping() == Stopping::Now {
@@ -225,7 +227,7 @@ impl Stream {
 
     fn poll_dial(&mut self, cx: &mut Context<'_>, cuts: Cuts, deadline: &mut Option<Instant>) {
         if self.is_new() && self.client.is_some() && self.told == Told::Nothing {
-            let due = self.dial_hold.due(self.accepted);
+            let due = self.dial_hold.due(self.session.accepted());
             if due > clock::now() {
                 self.dial_hold.settle(Phase::Connect);
                 sooner(deadline, due);
@@ -257,12 +259,17 @@ impl Stream {
         cuts: Cuts,
         deadline: &mut Option<Instant>,
     ) -> bool {
+        if self.session.awaits() {
+            self.ask_late(cx, deadline);
+        }
         let cut = cuts.silences(direction);
         self.flush(cx, direction, cut, deadline);
         let clear = !cut && !self.operation.is_chosen() && self.feeds.is_empty();
-        if let Some(more) = self.pump_bulk(cx, direction, clear) {
+        let bulky = clear && !self.session.awaits_bytes();
+        if let Some(more) = self.pump_bulk(cx, direction, bulky) {
             return more;
         }
+        let before = self.read();
         let upwards = direction == Direction::Upstream;
         let (source, target) = match direction {
             Direction::Upstream => (self.client.as_mut(), self.upstream.peer()),
@@ -292,10 +299,11 @@ impl Stream {
         if !feeds.iter().all(|feed| feed.poll_room(cx).is_ready()) {
             return false;
         }
-        let meters = &self.session.crossing().meters;
-        let (operation, lost, lost_at) = (&mut self.operation, &mut self.lost, &mut self.lost_at);
-        let finale = &mut self.finale;
+        let (session, operation) = (&mut self.session, &mut self.operation);
+        let (lost, lost_at) = (&mut self.lost, &mut self.lost_at);
+        let (ends, finale) = (&mut self.ends, &mut self.finale);
         let read = source.poll_read(cx, |cx, bytes| {
+            let meters = &session.crossing().meters;
             meters.bytes(direction, bytes.len());
             if !upwards && half.read == 0 {
                 operation.witness.answered(0, None);
@@ -305,9 +313,16 @@ impl Stream {
                 *lost_at = clock::now();
                 return false;
             }
-            if clear {
+            if upwards && session.learn(bytes) {
+                let wanted = session.readopt(operation, before);
+                half.sink = late::end_before(direction, wanted, ends, finale);
+                if half.sink {
+                    return false;
+                }
+            }
+            if clear && !operation.is_chosen() {
                 half.lane.pass(cx, target, bytes);
-                return bytes.len() == READ_SIZE;
+                return bulky && bytes.len() == READ_SIZE;
             }
             let now = clock::now();
             let copy = Bytes::copy_from_slice(bytes);

@@ -18,7 +18,7 @@ use crate::operation::{Direction, Layer};
 
 pub use edge::{Edge, Protocol};
 pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
-pub use matcher::{Glob, Matcher, PathGlob};
+pub use matcher::{Awaited, Glob, HostGlob, Matcher, Meets, Ordinals, PathGlob, Subnet};
 pub use partition::{Mode, Partition};
 pub use schedule::Slot;
 
@@ -89,6 +89,17 @@ impl Rule {
         named
             && self.fault.kind.fits(edge.protocol.has_messages())
             && self.fault.unsupported(edge.protocol).is_none()
+            && self.can_hold(edge.protocol)
+    }
+
+    /// Whether its conditions can all hold, at a moment when the fault acts, of what is carried so.
+    fn can_hold(&self, protocol: Protocol) -> bool {
+        if protocol.has_messages() {
+            !self.matcher.needs_stream()
+        } else {
+            let in_time = || self.matcher.late().next().is_none();
+            !self.matcher.needs_http() && (self.fault.kind.acts_on(Layer::Stream) || in_time())
+        }
     }
 
     /// Whether the definitions are the same but for `enabled`, so that counts may go on.

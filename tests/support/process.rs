@@ -95,6 +95,22 @@ pub fn clean(command: &mut Command) {
     command.env("NO_COLOR", "1").stdin(Stdio::null());
 }
 
+/// A program that must be there: one that is not is a failure, not a reason to skip.
+pub fn program(name: &str, package: &str) -> Command {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&dirs)
+        // Servers often live where only root looks.
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into))
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file());
+    let path = found.unwrap_or_else(|| {
+        panic!("this test needs `{name}`: install it (apt-get install {package}), or use tests/run")
+    });
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null());
+    command
+}
+
 /// Runs a command to its end without keeping this runtime from its work.
 pub async fn output(mut command: Command) -> Output {
     let running = tokio::task::spawn_blocking(move || command.output().unwrap());

@@ -29,13 +29,15 @@ fn what_is_written_reads_the_same_back() {
     for edge in &config.proxies {
         assert_eq!(edge_from_json(&edge_to_json(edge)).as_ref(), Ok(edge));
     }
-    assert!(config.rules.len() >= 5 && !config.partitions.is_empty());
+    assert!(config.rules.len() >= 7 && !config.partitions.is_empty());
 }
 
 #[test]
 fn a_rule_as_written() {
     let config = good(GOLDEN);
     assert_snapshot!(rule_to_json(&config.rules[0]), @r#"{"name":"lost-payment-response","proxies":["payment"],"enabled":false,"match":{"method":"POST","path":"/authorize/*","query":{"page":"1"},"headers":{"x-tenant":"canary"}},"probability":0.3,"skip":2,"limit":5,"max_active":50,"ttl":"30s","dry_run":false,"fault":{"response_loss":{"then":"hang"}}}"#);
+    assert_snapshot!(rule_to_json(&config.rules[5])["match"], @r#"{"client":["10.0.0.0/8","::1"],"connection":[2,"4-5","10-"],"bytes":"64KiB","age":"1m30s","sni":"*.example.com"}"#);
+    assert_snapshot!(rule_to_json(&config.rules[6])["match"], @r#"{"client":"192.168.0.7","connection":"1-3"}"#);
     assert_snapshot!(partition_to_json(&config.partitions[0]), @r#"{"name":"split","between":[["checkout"],["payment","orders"]],"deaf":["checkout"],"mode":"blackhole","enabled":false,"ttl":"1m"}"#);
 }
 

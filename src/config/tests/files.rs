@@ -7,7 +7,7 @@ use super::{GOLDEN, good};
 use crate::config::{LimitsConfig, load, schema};
 use crate::faults::KINDS;
 use crate::operation::Direction;
-use crate::rules::{Glob, Mode, PathGlob, Protocol, Ttl};
+use crate::rules::{Glob, HostGlob, Mode, Ordinals, PathGlob, Protocol, Subnet, Ttl};
 
 #[test]
 fn every_key_is_read() {
@@ -61,6 +61,16 @@ fn every_key_is_read() {
     assert_eq!(config.rules[2].matcher.methods, ["GET", "HEAD"]);
     assert_eq!(config.rules[4].ttl, Ttl::Unsaid);
     assert_eq!(format!("{:?}", config.rules[4].fault), r#"{"drop":{}}"#);
+
+    let late = &config.rules[5].matcher;
+    let net = |text| Subnet::parse(text).unwrap();
+    assert_eq!(late.clients, [net("10.0.0.0/8"), net("::1")]);
+    let span = |text| Ordinals::parse(text).unwrap();
+    assert_eq!(late.connections, [span("2"), span("4-5"), span("10-")]);
+    assert_eq!(late.bytes, Some(64 << 10));
+    assert_eq!(late.age, Some(Duration::from_secs(90)));
+    assert_eq!(late.sni, Some(HostGlob::new("*.example.com")));
+    assert_eq!(config.rules[6].matcher.clients, [net("192.168.0.7")]);
 
     let split = &config.partitions[0];
     assert_eq!(split.between, [vec!["checkout"], vec!["payment", "orders"]]);

@@ -206,6 +206,95 @@ partitions:
 }
 
 #[test]
+fn conditions_on_connections() {
+    let problems = bad("\
+proxies:
+  - { name: db, listen: 127.0.0.1:0, upstream: db:5432 }
+  - { name: api, listen: 127.0.0.1:0, upstream: api:80, protocol: http }
+rules:
+  - name: wrong
+    match:
+      client: [10.1.2.3/8, localhost, '10.0.0.1:80']
+      connection: [0, 5-1, -5, x, 1.5]
+      bytes: 0
+      age: 5
+      sni: https://pay.example.com/
+    fault: { delay: { latency: 1s } }
+  - name: empty
+    match: { client: [], connection: [], bytes: lots, sni: '' }
+    fault: { delay: { latency: 1s } }
+  - name: sni-on-http
+    proxies: [api]
+    match: { sni: a.example }
+    fault: { delay: { latency: 1s } }
+  - name: sni-of-a-request
+    match: { sni: a.example, path: /a }
+    fault: { delay: { latency: 1s } }
+  - name: too-late
+    proxies: [db]
+    match: { bytes: 1KiB, age: 1s, sni: a.example }
+    fault: { refuse: {} }
+  - name: too-late-on-one
+    proxies: [db, api]
+    match: { bytes: 1KiB }
+    fault: { drop: {} }
+  - name: too-late-or-never
+    match: { sni: a.example }
+    fault: { duplicate: {} }
+  - name: in-time
+    match: { client: ['::1', 10.0.0.0/8], connection: 1-3 }
+    fault: { refuse: {} }
+  - name: where-it-can
+    match: { age: 1s }
+    fault: { drop: {} }
+  - name: requests
+    proxies: [db, api]
+    match: { bytes: 1KiB, path: /a }
+    fault: { drop: {} }
+");
+    assert_snapshot!(problems, @r#"
+    f.yaml:7:16: rules[0].match.client[0]: expected an address or a subnet such as `10.0.0.0/8`, found `10.1.2.3/8`
+      hint: write `10.0.0.0/8`, or `10.1.2.3` for that one address
+    f.yaml:7:28: rules[0].match.client[1]: expected an address or a subnet such as `10.0.0.0/8`, found `localhost`
+    f.yaml:7:39: rules[0].match.client[2]: expected an address or a subnet such as `10.0.0.0/8`, found `10.0.0.1:80`
+      hint: an address alone, such as `10.0.0.1`
+    f.yaml:8:20: rules[0].match.connection[0]: expected a number such as `3`, or a range such as `1-5` or `10-`, found the number 0
+      hint: they count from 1
+    f.yaml:8:23: rules[0].match.connection[1]: expected a number such as `3`, or a range such as `1-5` or `10-`, found `5-1`
+      hint: write `1-5`
+    f.yaml:8:28: rules[0].match.connection[2]: expected a number such as `3`, or a range such as `1-5` or `10-`, found the number -5
+      hint: write `1-5`
+    f.yaml:8:32: rules[0].match.connection[3]: expected a number such as `3`, or a range such as `1-5` or `10-`, found `x`
+    f.yaml:8:35: rules[0].match.connection[4]: expected a number such as `3`, or a range such as `1-5` or `10-`, found the number 1.5
+    f.yaml:9:14: rules[0].match.bytes: expected a size of 1 byte or more, found the number 0
+    f.yaml:10:12: rules[0].match.age: expected a duration such as `150ms`, `2s` or `1m30s`, found the number 5
+      hint: give it a unit: `5ms` or `5s`
+    f.yaml:11:12: rules[0].match.sni: expected a host name such as `*.example.com`, found `https://pay.example.com/`
+      hint: the name alone: `pay.example.com`
+    f.yaml:14:22: rules[1].match.client: expected an address or a subnet such as `10.0.0.0/8`, found a list
+      hint: leave it out to mean any
+    f.yaml:14:38: rules[1].match.connection: expected a number such as `3`, or a range such as `1-5` or `10-`, found a list
+      hint: leave it out to mean any
+    f.yaml:14:49: rules[1].match.bytes: expected a size such as `512`, `64KiB` or `1MB`, found `lots`
+    f.yaml:14:60: rules[1].match.sni: expected a host name such as `*.example.com`, found an empty text
+    f.yaml:18:19: rules[2].match.sni: never holds here: it is looked for on `tcp` proxies only
+      hint: set `protocol: tcp` on the proxy, or match the `host` header
+    f.yaml:21:19: rules[3].match.sni: never holds together with conditions on HTTP: it is looked for on `tcp` proxies only
+      hint: make a rule for each
+    f.yaml:25:21: rules[4].match.bytes: never holds in time on `db`: `refuse` acts when a connection is accepted, and `bytes` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:25:32: rules[4].match.age: never holds in time on `db`: `refuse` acts when a connection is accepted, and `age` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:25:41: rules[4].match.sni: never holds in time on `db`: `refuse` acts when a connection is accepted, and `sni` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:29:21: rules[5].match.bytes: never holds in time on `db`: `drop` acts when a connection is accepted, and `bytes` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:32:19: rules[6].match.sni: never holds in time on `db`: `duplicate` acts when a connection is accepted, and `sni` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    "#);
+}
+
+#[test]
 fn addresses_meet_those_of_the_process() {
     let problems = bad("\
 control: { listen: '[::]:8474', token_file: t }

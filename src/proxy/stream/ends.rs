@@ -31,7 +31,13 @@ impl Stream {
             return;
         }
         let now = clock::now();
+        // Whoever is to be hit may not be there yet. The dial is bounded, and tells.
+        let dialling = matches!(self.upstream, Upstream::Dialling(_));
+        let unmet = |end: &End| end.reset && end.side != Side::Client && dialling;
         if let Some((direction, end, receipt)) = &self.finale {
+            if unmet(end) {
+                return;
+            }
             // A RST throws away what has not arrived.
             let target = match direction {
                 Direction::Upstream => self.upstream.peer(),
@@ -57,9 +63,7 @@ impl Stream {
         let Some((due, end, receipt)) = self.ends.iter().min_by_key(|(due, ..)| *due) else {
             return;
         };
-        let unmet = end.reset && end.side != Side::Client;
-        if unmet && matches!(self.upstream, Upstream::Dialling(_)) {
-            // Whoever is to be hit is not there yet. The dial is bounded, and tells.
+        if unmet(end) {
             return;
         }
         if *due <= now {

@@ -27,6 +27,7 @@ impl Core {
         client: Option<&mut Peer>,
         bytes: &[u8],
     ) {
+        self.heard += bytes.len() as u64;
         if self.from_upstream.is_empty() {
             let used = self.frame_answers(cx, client, bytes);
             self.from_upstream.extend_from_slice(&bytes[used..]);

@@ -20,6 +20,9 @@ pub(super) struct Core {
     pub(super) session: Session,
     pub(super) requests: RequestFramer,
     pub(super) responses: ResponseFramer,
+    /// Bytes of the client that were framed, and bytes of the upstream that were read.
+    pub(super) framed: u64,
+    pub(super) heard: u64,
     /// An unfinished head, or bytes that may belong to another protocol.
     pub(super) from_client: BytesMut,
     pub(super) from_upstream: BytesMut,
@@ -51,6 +54,8 @@ impl Core {
             session,
             requests: RequestFramer::default(),
             responses: ResponseFramer::default(),
+            framed: 0,
+            heard: 0,
             from_client: BytesMut::new(),
             from_upstream: BytesMut::new(),
             up: Lane::new(crossing.clone()),

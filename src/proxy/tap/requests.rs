@@ -62,7 +62,8 @@ impl Core {
             match framer.next(&data[at..], &mut scratch) {
                 Ok(Event::Head { len, head }) => {
                     let start = self.up.taken() + run.len() as u64;
-                    let (exchange, hold) = self.begin(&head, start);
+                    let before = self.framed + self.heard + at as u64;
+                    let (exchange, hold) = self.begin(&head, start, before);
                     if !exchange.is_forwarded() {
                         // No upstream will switch protocols for it.
                         framer.stay();
@@ -113,6 +114,7 @@ impl Core {
             }
         }
         self.requests = framer;
+        self.framed += at as u64;
         self.pass_up(cx, upstream, &data[run]);
         at
     }
@@ -168,8 +170,9 @@ impl Core {
         }
     }
 
-    /// Begins the exchange of a request, and answers how long it is held.
-    fn begin(&mut self, head: &RequestHead<'_, '_>, start: u64) -> (Exchange, Hold) {
+    /// Begins the exchange of a request, and answers how long it is held. `before`: bytes of the
+    /// connection that were read before it.
+    fn begin(&mut self, head: &RequestHead<'_, '_>, start: u64, before: u64) -> (Exchange, Hold) {
         // It came after these answers were written: they have arrived.
         self.settle();
         let request = Request {
@@ -186,7 +189,7 @@ impl Core {
                 Hold::default(),
             );
         }
-        let (operation, action) = self.session.request(&request);
+        let (operation, action) = self.session.request(&request, before);
         let mut hold = action.hold;
         let route = match action.terminal {
             None => Route::Forward,
