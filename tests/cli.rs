@@ -137,6 +137,37 @@ async fn what_the_server_finds_wrong_is_a_usage_error() {
 }
 
 #[tokio::test]
+async fn conditions_on_connections_arrive_as_in_the_file() {
+    let plane = Plane::start(None, &[]).await;
+    let line = "inject db timeout --client 10.0.0.0/8 --client ::1 --connection 3 \
+                --connection 5- --bytes 64KiB --age 5s --sni *.Example.com";
+    let made = json(&plane, line).await;
+    insta::assert_snapshot!(made["match"], @r#"{"client":["10.0.0.0/8","::1"],"connection":[3,"5-"],"bytes":"64KiB","age":"5s","sni":"*.example.com"}"#);
+    let shown = stdout(&plane, "rule show db-timeout").await;
+    assert!(shown.contains("  sni: '*.example.com'\n"), "{shown}");
+
+    let sentences = [
+        "inject db refuse --age 5s",
+        "inject payment delay latency=1s --sni a.example",
+        "inject db reset --client 10.1.2.3/8",
+    ];
+    let mut all = String::new();
+    for line in sentences {
+        let refused = run(plane.client.url(), line).await;
+        assert_eq!(refused.status.code(), Some(2), "{line}");
+        all += &String::from_utf8(refused.stderr).unwrap();
+    }
+    insta::assert_snapshot!(all, @r#"
+    error: match.age: never holds in time on `db`: `refuse` acts when a connection is accepted, and `age` is known later
+    hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    error: match.sni: never holds here: it is looked for on `tcp` proxies only
+    hint: set `protocol: tcp` on the proxy, or match the `host` header
+    error: match.client: expected an address or a subnet such as `10.0.0.0/8`, found `10.1.2.3/8`
+    hint: write `10.0.0.0/8`, or `10.1.2.3` for that one address
+    "#);
+}
+
+#[tokio::test]
 async fn several_targets_are_all_acted_on_and_failures_named() {
     let (one, two) = (Plane::start(None, &[]).await, Plane::start(None, &[]).await);
     let urls = format!("{},{}", one.client.url(), two.client.url());

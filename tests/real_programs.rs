@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -15,24 +15,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use support::process::{Firedrill, Process, eventually, output};
+use support::process::{Firedrill, Process, eventually, output, program};
 use support::{Server, soon};
-
-/// A program that must be there: one that is not is a failure, not a reason to skip.
-fn program(name: &str, package: &str) -> Command {
-    let dirs = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&dirs)
-        // Servers often live where only root looks.
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into))
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file());
-    let path = found.unwrap_or_else(|| {
-        panic!("this test needs `{name}`: install it (apt-get install {package}), or use tests/run")
-    });
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null());
-    command
-}
 
 fn curl(args: &[&str]) -> Command {
     let mut command = program("curl", "curl");
@@ -110,6 +94,26 @@ impl Program {
             let mut nginx = program("nginx", "nginx-light");
             nginx.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
             nginx
+        })
+        .await
+    }
+
+    /// A TLS server that answers with each line reversed.
+    async fn openssl() -> Self {
+        Self::start(|dir, addr| {
+            let mut made = program("openssl", "openssl");
+            made.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"])
+                .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+                .args(["-subj", "/CN=localhost", "-keyout", "key", "-out", "cert"])
+                .current_dir(dir);
+            let made = made.output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+            let mut server = program("openssl", "openssl");
+            server
+                .args(["s_server", "-accept", &addr.to_string(), "-rev"])
+                .args(["-key", "key", "-cert", "cert"])
+                .current_dir(dir);
+            server
         })
         .await
     }
@@ -366,6 +370,58 @@ async fn a_pipeline_of_redis() {
         format!("value-{}", KEYS - 1)
     );
     firedrill.quiet().await;
+}
+
+/// What a TLS client that asks for this host gets for a line.
+async fn reversed(addr: SocketAddr, host: &str) -> String {
+    let mut client = program("openssl", "openssl");
+    client
+        .args(["s_client", "-connect", &addr.to_string(), "-quiet"])
+        .args(["-servername", host])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let asking = tokio::task::spawn_blocking(move || {
+        let mut client = client.spawn().unwrap();
+        // It stays open: at its end the client would leave.
+        let mut input = client.stdin.take().unwrap();
+        input.write_all(b"live\n").unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(client.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        client.kill().unwrap();
+        client.wait().unwrap();
+        line
+    });
+    soon("an answer, or an end", asking).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_one_host_is_reset_and_to_others_passes() {
+    let server = Program::openssl().await;
+    let (firedrill, addr) = proxy(server.addr, "tcp", "").await;
+    let inject = "inject p reset --name hosts --sni *.Example.com --client 127.0.0.0/8 --limit 1";
+    let made = firedrill
+        .stdout(&inject.split(' ').collect::<Vec<_>>())
+        .await;
+    assert!(made.starts_with("hosts: reset on p, until "), "{made}");
+    for (host, answer) in [
+        ("example.org", "evil\n"),
+        ("pay.example.com", ""),
+        // The limit is reached.
+        ("pay.example.com", "evil\n"),
+    ] {
+        assert_eq!(reversed(addr, host).await, answer, "{host}");
+    }
+    let records = firedrill.closed(3).await;
+    let seen: Vec<_> = records
+        .iter()
+        .map(|r| (r.class, r.client.outcome, r.faults.len()))
+        .collect();
+    assert_eq!(seen[1], (Class::NeverDelivered, Outcome::Reset, 1));
+    assert!(seen[0].2 == 0 && seen[2].2 == 0, "{seen:?}");
+    let rule = firedrill.rule("hosts").await;
+    assert_eq!((rule.selected, rule.injected), (1, 1));
 }
 
 /// `nc -N` sends a FIN after its input, and still wants the answer.

@@ -37,6 +37,26 @@ pub(super) struct Args {
     #[arg(long)]
     name: Option<String>,
 
+    /// Only clients of this address or subnet
+    #[arg(long, value_name = "CIDR")]
+    client: Vec<String>,
+
+    /// Only these connections of the proxy, in the order of their arrival: 3, 1-5 or 10-
+    #[arg(long, value_name = "RANGE")]
+    connection: Vec<String>,
+
+    /// Only once this much of the connection was read, both directions together
+    #[arg(long, value_name = "SIZE")]
+    bytes: Option<String>,
+
+    /// Only once the connection is this old
+    #[arg(long, value_name = "TIME")]
+    age: Option<String>,
+
+    /// Only TLS connections to this host, on a `tcp` proxy; `*` stands for anything
+    #[arg(long, value_name = "GLOB")]
+    sni: Option<String>,
+
     /// Only requests of this method
     #[arg(long)]
     method: Option<String>,
@@ -102,21 +122,7 @@ fn text(made: &RuleItem) -> String {
 
 /// The rule, but for its name.
 fn body(args: &Args, kind: &Kind) -> Result<Value, Failure> {
-    let mut matcher = Map::new();
-    if let Some(method) = &args.method {
-        matcher.insert("method".to_owned(), method.clone().into());
-    }
-    if let Some(path) = &args.path {
-        matcher.insert("path".to_owned(), path.clone().into());
-    }
-    if !args.header.is_empty() {
-        let pairs = args.header.iter().map(|pair| {
-            let (name, value) = split(pair, "--header takes NAME=VALUE")?;
-            Ok((name.to_owned(), value.into()))
-        });
-        let pairs = pairs.collect::<Result<Map<_, _>, Failure>>()?;
-        matcher.insert("headers".to_owned(), pairs.into());
-    }
+    let matcher = matcher(args)?;
     let mut rule = json!({
         "name": null,
         "proxies": [args.proxy],
@@ -136,6 +142,43 @@ fn body(args: &Args, kind: &Kind) -> Result<Value, Failure> {
         }
     }
     Ok(rule)
+}
+
+fn matcher(args: &Args) -> Result<Map<String, Value>, Failure> {
+    // A number is what the file would have.
+    let ordinal = |text: &String| match text.parse::<u64>() {
+        Ok(number) => Value::from(number),
+        Err(_) => Value::from(text.as_str()),
+    };
+    let headers = args.header.iter().map(|pair| {
+        let (name, value) = split(pair, "--header takes NAME=VALUE")?;
+        Ok((name.to_owned(), value.into()))
+    });
+    let headers = headers.collect::<Result<Map<_, _>, Failure>>()?;
+    let conditions = [
+        ("client", list(args.client.iter().cloned().map(Value::from))),
+        ("connection", list(args.connection.iter().map(ordinal))),
+        ("bytes", args.bytes.clone().map(Value::from)),
+        ("age", args.age.clone().map(Value::from)),
+        ("sni", args.sni.clone().map(Value::from)),
+        ("method", args.method.clone().map(Value::from)),
+        ("path", args.path.clone().map(Value::from)),
+        ("headers", (!headers.is_empty()).then(|| headers.into())),
+    ];
+    let given = conditions.into_iter();
+    Ok(given
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect())
+}
+
+/// Several values are a list, one stands for itself.
+fn list(values: impl Iterator<Item = Value>) -> Option<Value> {
+    let mut values: Vec<_> = values.collect();
+    match values.len() {
+        0 => None,
+        1 => values.pop(),
+        _ => Some(values.into()),
+    }
 }
 
 fn split<'a>(pair: &'a str, takes: &str) -> Result<(&'a str, &'a str), Failure> {
@@ -243,6 +286,7 @@ Examples:
   firedrill inject payment delay latency=300ms jitter=50ms --for 30s
   firedrill inject payment abort headers.retry-after=1 --probability 0.3
   firedrill inject payment response_loss --path '/authorize/*' --limit 1
+  firedrill inject orders-db reset --client 10.0.0.0/8 --bytes 64KiB
 
 Kinds and their parameters:"
         .to_owned();
@@ -338,6 +382,22 @@ mod tests {
                 "limit": 3,
             })
         );
+        let rule = parsed(
+            "db reset --client 10.0.0.0/8 --client ::1 --connection 3 --bytes 64KiB --age 5s \
+             --sni *.example.com",
+        );
+        assert_eq!(
+            rule.unwrap()["match"],
+            json!({
+                "client": ["10.0.0.0/8", "::1"],
+                "connection": 3,
+                "bytes": "64KiB",
+                "age": "5s",
+                "sni": "*.example.com",
+            })
+        );
+        let range = parsed("db reset --connection 1-5 --connection 9").unwrap();
+        assert_eq!(range["match"], json!({ "connection": ["1-5", 9] }));
         let word = parsed("payment response_loss then=hang").unwrap();
         assert_eq!(word["fault"]["response_loss"]["then"], "hang");
         let status = parsed("payment response_loss then=504").unwrap();

@@ -77,7 +77,7 @@ enum Command {
     /// Show proxies, rules and partitions, and how they stand
     Status,
     /// Make something go wrong on a proxy: make a rule and enable it
-    Inject(inject::Args),
+    Inject(Box<inject::Args>),
     /// List rules, show one, switch it, delete it
     Rule(rule::Args),
     /// Cut services from each other
