@@ -226,7 +226,7 @@ pub enum Cause {
     Client,
     /// The upstream failed.
     Upstream,
-    /// The proxy refused it, or stopped.
+    /// The proxy refused it, stopped, or had nothing left to dial with.
     Proxy,
     /// This rule.
     Rule(Arc<str>),

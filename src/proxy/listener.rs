@@ -19,11 +19,12 @@ use crate::evidence::{Cause, Outcome};
 use crate::pipeline::{ConnectAction, Crossing, Operation, Session};
 use crate::rules::Protocol;
 
-/// The first pause after an accept that failed for want of resources; it doubles with each in a row.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is told, at most, that accepting fails.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The pause after an accept that failed for want of resources. Trying costs next to nothing, and
+/// whoever waits shall not wait long once there are some.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The least time between two warnings of it: resources may come and go with every client.
+const SAID_EVERY: Duration = Duration::from_secs(1);
 
 /// How many clients the system may have connected before they are accepted; it caps this itself.
 const BACKLOG: i32 = 4096;
@@ -47,6 +48,7 @@ pub(super) struct Door {
     /// Held while a client is taken from the queue, numbered, and its rules asked: all in the order
     /// in which clients came.
     turn: Mutex<()>,
+    trouble: Mutex<Trouble>,
 }
 
 impl Door {
@@ -56,13 +58,36 @@ impl Door {
             workers: workers.choice(),
             open: AtomicUsize::new(0),
             turn: Mutex::default(),
+            trouble: Mutex::default(),
         })
+    }
+
+    /// Says that accepting fails, but not each time.
+    fn say(&self, error: &io::Error) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        trouble.failed += 1;
+        if trouble.said.is_none_or(|at| now - at >= SAID_EVERY) {
+            let (proxy, failed) = (&self.crossing.edge.name, trouble.failed);
+            tracing::warn!(proxy, %error, failed, "can't accept; trying again every {PAUSE:?}");
+            *trouble = Trouble {
+                failed: 0,
+                said: Some(now),
+            };
+        }
     }
 
     /// How many connections are open.
     pub(super) fn open(&self) -> usize {
         self.open.load(Acquire)
     }
+}
+
+/// Attempts to accept that failed since it was said, and when that was.
+#[derive(Debug, Default)]
+struct Trouble {
+    failed: u64,
+    said: Option<Instant>,
 }
 
 /// One worker's way to a proxy's socket. All workers accept from the same queue.
@@ -95,16 +120,15 @@ impl Entrance {
     pub(super) fn accept(self, door: Arc<Door>) -> JoinHandle<()> {
         let runtime = self.worker.runtime.clone();
         runtime.spawn(async move {
-            let mut trouble = Trouble::default();
             loop {
                 match poll_fn(|cx| self.poll_next(cx, &door)).await {
-                    Ok((socket, arrival)) => {
-                        trouble.pause = FIRST_PAUSE;
-                        arrival.receive(socket, &self.worker);
-                    }
+                    Ok((socket, arrival)) => arrival.receive(socket, &self.worker),
                     // The client left before it was accepted: nothing to do with the next one.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                    Err(error) => trouble.sit_out(&door.crossing.edge.name, &error).await,
+                    Err(error) => {
+                        door.say(&error);
+                        clock::sleep(PAUSE).await;
+                    }
                 }
             }
         })
@@ -243,37 +267,4 @@ fn refuse(socket: TcpStream, session: &Session) {
     witness.blame(Cause::Proxy);
     witness.told(Outcome::Reset, None, 0);
     Peer::new(socket).reset();
-}
-
-/// What accepting meets when the system has no resources left.
-struct Trouble {
-    pause: Duration,
-    /// When it was last told, and failures since.
-    told: Option<Instant>,
-    untold: u64,
-}
-
-impl Default for Trouble {
-    fn default() -> Self {
-        Self {
-            pause: FIRST_PAUSE,
-            told: None,
-            untold: 0,
-        }
-    }
-}
-
-impl Trouble {
-    /// Waits a little, longer each time in a row; says so, but not each time.
-    async fn sit_out(&mut self, proxy: &str, error: &io::Error) {
-        let now = clock::now();
-        self.untold += 1;
-        if self.told.is_none_or(|told| now - told >= TELL_EVERY) {
-            let (failures, pause) = (self.untold, self.pause);
-            tracing::warn!(proxy, %error, failures, "can't accept; trying again in {pause:?}");
-            (self.told, self.untold) = (Some(now), 0);
-        }
-        clock::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
 }

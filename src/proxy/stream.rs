@@ -19,7 +19,7 @@ use super::copy::{self, Answer, Feed};
 use super::lane::{Flushed, Lane};
 use super::peer::{Peer, READ_SIZE, Read};
 use super::splice::Bulk;
-use super::upstream::Upstream;
+use super::upstream::{Upstream, to_blame};
 use super::watch::{Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
@@ -246,7 +246,7 @@ impl Stream {
         if let Some(error) = self.upstream.poll_dial(cx, edge) {
             let witness = &self.operation.witness;
             witness.failed(self.delivery.unwrap_or_default(), error.to_string());
-            witness.blame(Cause::Upstream);
+            witness.blame(to_blame(&error));
             self.end_client(cx, Outcome::Reset);
         }
     }

@@ -22,7 +22,7 @@ use self::exchange::Exchange;
 use self::requests::MOST_AWAITING;
 use super::lane::Flushed;
 use super::peer::{Peer, Read};
-use super::upstream::Upstream;
+use super::upstream::{Upstream, to_blame};
 use super::watch::{CLOSING, SETTLING, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
@@ -188,9 +188,9 @@ impl Tap {
         core.upstream_unusable = true;
         for exchange in core.awaiting.iter().filter(|e| e.is_forwarded()) {
             exchange.operation.witness.failed(0, error.to_string());
-            exchange.operation.witness.blame(Cause::Upstream);
+            exchange.operation.witness.blame(to_blame(&error));
         }
-        core.dead_end.get_or_insert(Cause::Upstream);
+        core.dead_end.get_or_insert(to_blame(&error));
         core.fate.get_or_insert((Then::Reset, None));
     }
 

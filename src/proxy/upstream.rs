@@ -7,10 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 
 use super::peer::Peer;
 use crate::clock;
+use crate::evidence::Cause;
 use crate::rules::Edge;
 use crate::units;
 
@@ -72,6 +74,17 @@ impl Upstream {
         if let Self::Open(peer) = std::mem::replace(self, Self::Gone) {
             peer.reset();
         }
+    }
+}
+
+/// Whose fault it is that a dial failed.
+pub(super) fn to_blame(error: &io::Error) -> Cause {
+    match Errno::from_io_error(error) {
+        // No descriptor, memory or local port was left to dial with: the upstream knows nothing of it.
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => {
+            Cause::Proxy
+        }
+        _ => Cause::Upstream,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The real binary as a process: its API, its command line, its log, its descriptors, its end.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -11,13 +12,10 @@ use std::thread;
 use firedrill::client::Client;
 use firedrill::evidence::{Class, Record};
 use firedrill::wire::RuleItem;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use super::{soon, until};
-
-/// The binary under test.
-pub const BINARY: &str = env!("CARGO_BIN_EXE_firedrill");
 
 /// A child process that does not outlive the test.
 pub struct Process {
@@ -82,17 +80,12 @@ impl Drop for Process {
 
 /// The command `firedrill` without what the environment might add.
 pub fn firedrill() -> Command {
-    let mut command = Command::new(BINARY);
-    clean(&mut command);
-    command
-}
-
-/// Takes from a command what the environment might add.
-pub fn clean(command: &mut Command) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firedrill"));
     for name in ["FIREDRILL_URL", "FIREDRILL_TOKEN", "RUST_LOG"] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
 }
 
 /// A program that must be there: one that is not is a failure, not a reason to skip.
@@ -130,14 +123,10 @@ pub struct Firedrill {
 impl Firedrill {
     /// Starts it on a file; the control port is any free one.
     pub async fn start(yaml: &str) -> Self {
-        Self::start_by(yaml, firedrill()).await
-    }
-
-    /// Starts it by a command that ends in its program, to which `serve -c FILE` is added.
-    pub async fn start_by(yaml: &str, mut command: Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("firedrill.yaml");
         fs::write(&file, format!("control: {{ listen: 127.0.0.1:0 }}\n{yaml}")).unwrap();
+        let mut command = firedrill();
         command
             .arg("serve")
             .arg("-c")
@@ -160,6 +149,19 @@ impl Firedrill {
             idle_descriptors,
             dir,
         }
+    }
+
+    /// From now on it can open no more than so many descriptors.
+    pub fn limit_descriptors(&self, free: usize) {
+        let pid = self.process.pid();
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let open = open.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse());
+        let open: HashSet<u64> = open.map(Result::unwrap).collect();
+        // The limit is on their numbers, and those that it was started with may have any.
+        let limit = (0..).filter(|n| !open.contains(n)).nth(free);
+        let (current, maximum) = (limit, limit);
+        let pid = Pid::from_child(&self.process.child);
+        prlimit(Some(pid), Resource::Nofile, Rlimit { current, maximum }).unwrap();
     }
 
     /// A file in its working directory.
