@@ -11,13 +11,14 @@ use firedrill::operation::Direction;
 use firedrill::rules::Mode;
 use firedrill::state::Change;
 use support::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
 async fn half_close_works_both_ways() {
     let server = Server::start(|mut c| async move {
         let mut buffer = [0; 64];
         while c.read(&mut buffer).await? > 0 {}
-        tokio::io::AsyncWriteExt::write_all(&mut c.socket, b"after your FIN").await
+        c.socket.write_all(b"after your FIN").await
     })
     .await;
     let rig = Rig::new();
@@ -107,6 +108,60 @@ async fn a_reset_is_passed_on_as_a_reset() {
         (record.class, record.cause),
         (Class::Unknown, Cause::Upstream)
     );
+}
+
+/// What came before was answered, and the client has it; but nobody knows of the last words.
+#[tokio::test]
+async fn a_connection_that_breaks_before_its_last_words_are_answered_is_unknown() {
+    #[derive(Debug)]
+    enum Breaks {
+        Client,
+        Upstream,
+        Rule,
+    }
+    for breaks in [Breaks::Client, Breaks::Upstream, Breaks::Rule] {
+        let upstream_breaks = matches!(breaks, Breaks::Upstream);
+        let server = Server::start(move |mut c| async move {
+            let mut buffer = [0; 8];
+            let n = c.read(&mut buffer).await?;
+            c.socket.write_all(&buffer[..n]).await?;
+            c.read(&mut buffer).await?;
+            if upstream_breaks {
+                return c.socket.set_zero_linger();
+            }
+            c.read(&mut buffer).await.map(drop)
+        })
+        .await;
+        let rig = Rig::new();
+        let mut client = Client::connect(rig.tcp(server.addr).await).await;
+        client.send("x").await;
+        client.expect("x").await;
+        client.send("y").await;
+        until("it has arrived", || (server.seen() == ["xy"]).then_some(())).await;
+        let cause = match breaks {
+            Breaks::Client => {
+                client.reset();
+                Cause::Client
+            }
+            Breaks::Upstream => {
+                assert_eq!(client.rest().await, (String::new(), false));
+                Cause::Upstream
+            }
+            Breaks::Rule => {
+                rig.rule(rule("reset", &[]));
+                assert_eq!(client.rest().await, (String::new(), false));
+                Cause::Rule("reset".into())
+            }
+        };
+        let record = rig.closed(1).await.remove(0);
+        assert_eq!(
+            (record.class, record.cause, record.client.outcome),
+            (Class::Unknown, cause, Outcome::Partial),
+            "{breaks:?}"
+        );
+        assert_eq!((record.request.bytes, record.client.bytes), (2, 1));
+        rig.quiet().await;
+    }
 }
 
 #[tokio::test]

@@ -253,6 +253,9 @@ pub struct Observed {
     /// The whole of an answer was written to the client and acknowledged by its host, or followed
     /// by its next request.
     pub handed_over: bool,
+    /// All that the upstream said was handed over, and what it was sent after that it had not
+    /// answered when the connection broke.
+    pub unanswered: bool,
     /// When the client was seen to be gone.
     pub client_left: Option<Timestamp>,
     /// Who is to blame if it did not end well and no fault acted.
@@ -290,8 +293,8 @@ impl Record {
         }
         match (answered, self.observed.client_left) {
             (Some(answered), Some(left)) if answered > left => Class::Late,
-            (Some(_), _) => Class::Unseen,
-            (None, _) => Class::Unknown,
+            (Some(_), _) if !self.observed.unanswered => Class::Unseen,
+            _ => Class::Unknown,
         }
     }
 
@@ -362,7 +365,9 @@ pub(super) mod tests {
             for sent in [false, true] {
                 for answered in [None, Some(50)] {
                     for left in [None, Some(40), Some(60)] {
-                        for handed_over in [false, true] {
+                        for (handed_over, unanswered) in
+                            [(false, false), (true, false), (false, true)]
+                        {
                             let mut r = record();
                             r.client.outcome = outcome;
                             r.upstream.push(Delivery {
@@ -372,6 +377,7 @@ pub(super) mod tests {
                             });
                             r.observed.client_left = left.map(Timestamp);
                             r.observed.handed_over = handed_over;
+                            r.observed.unanswered = unanswered;
                             r.close();
                             let nothing = !sent && answered.is_none();
                             let expected = if nothing && outcome == Outcome::Substituted {
@@ -382,7 +388,7 @@ pub(super) mod tests {
                                 Class::Acknowledged
                             } else if answered.is_some() && left == Some(40) {
                                 Class::Late
-                            } else if answered.is_some() {
+                            } else if answered.is_some() && !unanswered {
                                 Class::Unseen
                             } else {
                                 Class::Unknown

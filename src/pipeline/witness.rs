@@ -199,6 +199,12 @@ impl Witness {
         self.note(|r| r.observed.handed_over = true);
     }
 
+    /// The client has all that the upstream said, but what was sent after that was not answered,
+    /// and will not be.
+    pub fn unanswered(&self) {
+        self.note(|r| r.observed.unanswered = true);
+    }
+
     /// The client is seen to be gone, since `at`. The first time stands.
     pub fn client_left(&self, at: Timestamp) {
         self.note(|r| {

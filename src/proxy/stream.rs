@@ -104,6 +104,8 @@ struct Stream {
     delivery: Option<usize>,
     /// A byte was written to the upstream.
     sent: bool,
+    /// What had been written to the upstream when it last said something.
+    heard: u64,
     upstream_broken: bool,
     handed_over: bool,
     watch: Watch,
@@ -146,6 +148,7 @@ impl Stream {
             moved: None,
             delivery: None,
             sent: false,
+            heard: 0,
             upstream_broken: false,
             handed_over: false,
             operation,

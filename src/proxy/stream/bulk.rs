@@ -14,6 +14,9 @@ const FULL_READS: u8 = 3;
 impl Stream {
     /// Notes how much was read at once; enough in a row begins the bulk.
     pub(super) fn note_read(&mut self, direction: Direction, full: bool) {
+        if direction == Direction::Downstream {
+            self.heard = self.halves[UP].lane.written();
+        }
         let half = &mut self.halves[direction as usize];
         half.full_reads = if full { half.full_reads + 1 } else { 0 };
         if half.full_reads >= FULL_READS && half.lane.is_empty() && half.bulk.is_none() {
@@ -68,6 +71,9 @@ impl Stream {
             Poll::Ready(Ok(n)) => {
                 half.read += n as u64;
                 self.session.crossing().meters.bytes(direction, n);
+                if direction == Direction::Downstream {
+                    self.heard = self.halves[UP].lane.written();
+                }
                 Some(true)
             }
             // No pipe to be had, or a broken socket: the usual read tells.

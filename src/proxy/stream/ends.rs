@@ -275,16 +275,23 @@ impl Stream {
         self.note_sent();
         let witness = &self.operation.witness;
         let written = self.halves[DOWN].lane.written();
+        let whole = self.handed_over && self.lost.is_none() && written > 0;
+        // Whoever has closed its side has no answer still to give.
+        let ended = self.upstream.peer().is_some_and(|peer| peer.eof) && !self.upstream_broken;
+        let unanswered = !ended && self.halves[UP].lane.written() > self.heard;
         witness.request_bytes(self.halves[UP].read as usize);
         witness.answer_bytes(0, self.halves[DOWN].read as usize);
         let outcome = match self.told {
-            _ if self.handed_over && self.lost.is_none() && written > 0 => Outcome::Answered,
+            _ if whole && !unanswered => Outcome::Answered,
             _ if written > 0 => Outcome::Partial,
             Told::Ended(outcome) => outcome,
             Told::Nothing if self.upstream.peer().is_some_and(|peer| peer.eof) => Outcome::Closed,
             Told::Nothing => Outcome::Left,
         };
         witness.told(outcome, None, written);
+        if whole && unanswered {
+            witness.unanswered();
+        }
         if outcome == Outcome::Answered {
             witness.handed_over();
         } else if let (Some(left), Told::Nothing) = (self.left, self.told)
