@@ -13,6 +13,7 @@ pub mod operation;
 pub mod pipeline;
 pub mod protocol;
 pub mod proxy;
+mod rare;
 pub mod rules;
 pub mod seed;
 pub mod serve;

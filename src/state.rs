@@ -131,9 +131,6 @@ pub struct State {
     snapshot: ArcSwap<Snapshot>,
     generation: AtomicU64,
     stopping: AtomicU8,
-    /// Changes and steps of stopping that have begun, and those of them that everyone was told of.
-    begun: AtomicU64,
-    announced: AtomicU64,
     changed: Arc<Notify>,
     expiry: Notify,
 }
@@ -151,8 +148,6 @@ impl Default for State {
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             stopping: AtomicU8::new(0),
-            begun: AtomicU64::new(0),
-            announced: AtomicU64::new(0),
             changed: Arc::default(),
             expiry: Notify::new(),
         }
@@ -178,17 +173,8 @@ impl State {
         Arc::clone(&self.changed).notified_owned()
     }
 
-    /// How often [`State::changed`] has resolved; `None` while something can be seen already and
-    /// it is still to resolve.
-    #[must_use]
-    pub fn announced(&self) -> Option<u64> {
-        let announced = self.announced.load(Acquire);
-        (self.begun.load(Acquire) == announced).then_some(announced)
-    }
-
     fn announce(&self) {
         self.changed.notify_waiters();
-        self.announced.fetch_add(1, Release);
         self.expiry.notify_one();
     }
 
@@ -204,7 +190,6 @@ impl State {
 
     /// Goes a step further in stopping, and wakes everyone.
     pub fn stop(&self, step: Stopping) {
-        self.begun.fetch_add(1, Release);
         self.stopping.fetch_max(step as u8, Release);
         self.announce();
     }
@@ -274,7 +259,6 @@ impl State {
             next.apply(change, by)?;
         }
         let generation = self.generation() + 1;
-        self.begun.fetch_add(1, Release);
         self.snapshot.store(Arc::new(next.compile(generation)));
         let old = std::mem::replace(model, next);
         // Published only now: who sees the number finds the snapshot.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The rows of ARCHITECTURE.md, from the ground.
 const ROWS: &[&[&str]] = &[
-    &["operation", "seed", "clock", "units"],
+    &["operation", "seed", "clock", "units", "rare"],
     &["rules", "protocol", "faults"],
     &["state", "config", "evidence", "metrics", "wire"],
     &["pipeline"],

@@ -11,7 +11,7 @@ use firedrill::operation::Direction;
 use firedrill::rules::Mode;
 use firedrill::state::Change;
 use support::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test]
 async fn half_close_works_both_ways() {
@@ -271,6 +271,37 @@ async fn response_loss_reaches_a_connection_that_stood_before() {
         (Class::Unseen, Outcome::Partial)
     );
     assert_eq!((record.upstream[0].bytes, record.client.bytes), (11, 6));
+}
+
+/// A copy may overtake the connection that it is a copy of; neither is taken for the other.
+#[tokio::test]
+async fn a_copy_may_be_delivered_first() {
+    let server = Server::echo().await;
+    let rig = Rig::new();
+    let addr = rig.tcp(server.addr).await;
+    rig.rule(rule("duplicate", &[]));
+    let late = Arg::Duration(Duration::from_millis(100));
+    rig.rule(rule("slow_connect", &[("delay", late)]));
+    let mut client = Client::connect(addr).await;
+    client.send("hello").await;
+    client.expect("hello").await;
+    client.fin().await;
+    assert_eq!(client.rest().await, (String::new(), true));
+    let record = rig.closed(1).await.remove(0);
+    assert_eq!(
+        (record.class, record.deliveries),
+        (Class::Acknowledged, 2),
+        "{record:?}"
+    );
+    let [copy, own] = &record.upstream[..] else {
+        panic!("{record:?}");
+    };
+    for delivery in [copy, own] {
+        assert!(delivery.answered_at >= delivery.sent_at, "{record:?}");
+        assert_eq!((delivery.bytes, &delivery.error), (5, &None));
+    }
+    let ahead = own.sent_at.unwrap().since(copy.sent_at.unwrap());
+    assert!(ahead >= Duration::from_millis(50), "{record:?}");
 }
 
 #[tokio::test]

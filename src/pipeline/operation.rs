@@ -25,6 +25,12 @@ const MOST_RULES: usize = 256;
 pub struct Operation {
     /// Its record.
     pub witness: Witness,
+    /// What rules have to do with it; `None`: nothing so far.
+    chosen: Option<Box<Chosen>>,
+}
+
+#[derive(Debug, Default)]
+struct Chosen {
     acting: Vec<Acting>,
     /// Rules in force that were asked and left it alone: each decides once.
     declined: Vec<Arc<LiveRule>>,
@@ -52,9 +58,7 @@ impl Operation {
     pub(super) fn new(witness: Witness) -> Self {
         Self {
             witness,
-            acting: Vec::new(),
-            declined: Vec::new(),
-            tallies: Vec::new(),
+            chosen: None,
         }
     }
 
@@ -66,14 +70,15 @@ impl Operation {
         key: u64,
         phase: Phase,
     ) {
-        let acting = self.acting.iter().map(|a| &a.receipt.0.live);
-        if acting.chain(&self.declined).any(|l| Arc::ptr_eq(l, live)) {
+        let chosen = &**self.chosen.get_or_insert_default();
+        let acting = chosen.acting.iter().map(|a| &a.receipt.0.live);
+        if acting.chain(&chosen.declined).any(|l| Arc::ptr_eq(l, live)) {
             return;
         }
-        let mut known = self.tallies.iter();
+        let mut known = chosen.tallies.iter();
         let known = known.find(|(totals, _)| Arc::ptr_eq(totals, &live.totals));
         let known = known.map(|(_, tally)| Arc::clone(tally));
-        if known.is_none() && self.tallies.len() >= MOST_RULES {
+        if known.is_none() && chosen.tallies.len() >= MOST_RULES {
             return;
         }
         let Some((slot, draw)) = live.select(crossing.context.seed, key) else {
@@ -100,7 +105,7 @@ impl Operation {
                 phase != Phase::Request || message == direction
             }
         };
-        self.acting.push(Acting {
+        self.chosen.get_or_insert_default().acting.push(Acting {
             receipt,
             act: rule.fault.fault.act(draw, &crossing.edge.name),
             begun: false,
@@ -111,7 +116,8 @@ impl Operation {
     /// A connection is asked again at every change; a message never is.
     fn decline(&mut self, live: &Arc<LiveRule>, phase: Phase) {
         if phase != Phase::Request {
-            self.declined.push(Arc::clone(live));
+            let chosen = self.chosen.get_or_insert_default();
+            chosen.declined.push(Arc::clone(live));
         }
     }
 
@@ -137,26 +143,34 @@ impl Operation {
         let metrics = &crossing.context.metrics;
         metrics.selected(&crossing.edge.name, &rule.name, kind);
         let tally = Arc::new(Tally::new(index));
-        self.tallies
+        self.chosen
+            .get_or_insert_default()
+            .tallies
             .push((Arc::clone(&live.totals), Arc::clone(&tally)));
         tally
     }
 
     /// Drops the work of rules that are no longer in force.
     pub(super) fn forget_lifted(&mut self) {
-        self.acting.retain(|a| !a.receipt.is_lifted());
-        self.declined.retain(|live| !live.is_lifted());
+        if let Some(chosen) = &mut self.chosen {
+            chosen.acting.retain(|a| !a.receipt.is_lifted());
+            chosen.declined.retain(|live| !live.is_lifted());
+        }
     }
 
     /// Whether a fault is at work on it.
     #[must_use]
     pub fn is_chosen(&self) -> bool {
-        !self.acting.is_empty()
+        self.chosen.as_ref().is_some_and(|c| !c.acting.is_empty())
+    }
+
+    fn acting(&mut self) -> &mut [Acting] {
+        self.chosen.as_mut().map_or(&mut [], |c| &mut c.acting)
     }
 
     pub(super) fn on_connect(&mut self) -> ConnectAction {
         let mut action = ConnectAction::default();
-        for acting in &mut self.acting {
+        for acting in self.acting() {
             match acting.act.on_connect() {
                 Verdict::Hold(time) => action.hold.add(time, &acting.receipt),
                 Verdict::Discard(then) if action.discard.is_none() => {
@@ -173,7 +187,7 @@ impl Operation {
     /// Tells faults that are new to it that they act on a stream; answers how they want it to end.
     pub(super) fn on_stream(&mut self) -> Vec<(End, Receipt)> {
         let mut ends = Vec::new();
-        for acting in self.acting.iter_mut().filter(|a| !a.begun) {
+        for acting in self.acting().iter_mut().filter(|a| !a.begun) {
             acting.begun = true;
             if let Verdict::End(end) = acting.act.on_stream() {
                 ends.push((end, acting.receipt.clone()));
@@ -184,7 +198,7 @@ impl Operation {
 
     pub(super) fn on_request(&mut self) -> RequestAction {
         let mut action = RequestAction::default();
-        for acting in &mut self.acting {
+        for acting in self.acting() {
             if !acting.meets(Direction::Upstream) {
                 continue;
             }
@@ -211,7 +225,7 @@ impl Operation {
     /// The head of the upstream's answer was read: asks what is to be done with the answer.
     pub fn on_response(&mut self) -> ResponseAction {
         let mut action = ResponseAction::default();
-        for acting in &mut self.acting {
+        for acting in self.acting() {
             if acting.meets(Direction::Downstream) {
                 match acting.act.on_response() {
                     Verdict::Hold(time) => action.hold.add(time, &acting.receipt),
@@ -231,7 +245,7 @@ impl Operation {
             pieces: vec![(bytes, Hold::default())],
             ..ChunkAction::default()
         };
-        for acting in &mut self.acting {
+        for acting in self.acting() {
             let len = action.pieces.iter().map(|(bytes, _)| bytes.len()).sum();
             if !acting.meets(direction) || len == 0 {
                 continue;
@@ -279,7 +293,7 @@ impl Operation {
     /// One side has ended: asks what is to be done with that.
     pub fn on_eof(&mut self, direction: Direction) -> ChunkAction {
         let mut action = ChunkAction::default();
-        for acting in &mut self.acting {
+        for acting in self.acting() {
             if acting.meets(direction) {
                 match acting.act.on_eof(direction) {
                     Verdict::Hold(time) => action.hold.add(time, &acting.receipt),

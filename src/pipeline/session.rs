@@ -21,7 +21,7 @@ pub struct Session {
     ordinal: u64,
     course: Course,
     /// What of its course rules still wait for.
-    awaited: Option<Awaited>,
+    awaited: Option<Box<Awaited>>,
     generation: u64,
     set: Arc<RuleSet>,
 }
@@ -154,13 +154,15 @@ impl Session {
     /// whether a rule has waited for what is known now: then [`Session::readopt`].
     #[must_use]
     pub fn learn(&mut self, bytes: &[u8]) -> bool {
-        self.course.learn(bytes) && self.awaited.is_some_and(|awaited| awaited.sni)
+        self.course.learn(bytes) && self.awaited.as_ref().is_some_and(|awaited| awaited.sni)
     }
 
     /// Whether rules wait for bytes to be read: then every read is to be counted.
     #[must_use]
     pub fn awaits_bytes(&self) -> bool {
-        self.awaited.is_some_and(|awaited| awaited.bytes.is_some())
+        self.awaited
+            .as_ref()
+            .is_some_and(|awaited| awaited.bytes.is_some())
     }
 
     /// Whether rules wait for more of this connection's course.
@@ -173,7 +175,7 @@ impl Session {
     /// connection: then [`Session::readopt`].
     #[must_use]
     pub fn is_due(&self, bytes: u64) -> bool {
-        self.awaited.is_some_and(|awaited| {
+        self.awaited.as_ref().is_some_and(|awaited| {
             awaited.bytes.is_some_and(|n| n <= bytes)
                 || awaited.age.is_some_and(|age| age <= self.course.age())
         })
@@ -182,7 +184,7 @@ impl Session {
     /// When rules that wait for time may be asked.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let age = self.awaited?.age?;
+        let age = self.awaited.as_ref()?.age?;
         Some(self.course.accepted() + age)
     }
 
@@ -214,7 +216,7 @@ impl Session {
                 _ => {}
             }
         }
-        self.awaited = awaited;
+        self.awaited = awaited.map(Box::new);
     }
 
     /// Begins the operation of a request whose head was read, and asks what is to be done. `bytes`

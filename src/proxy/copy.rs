@@ -221,7 +221,6 @@ impl Copy {
         delivery: usize,
         answer: Answer,
     ) -> io::Result<()> {
-        let _ = socket.set_nodelay(true);
         let (mut from, mut to) = socket.split();
         let is_stream = matches!(answer, Answer::Stream);
         let writing = async {

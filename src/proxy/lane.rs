@@ -13,6 +13,7 @@ use super::watch::sooner;
 use crate::clock::Instant;
 use crate::operation::Phase;
 use crate::pipeline::{Crossing, Hold};
+use crate::rare::{Empty, Rare};
 
 /// Unsent bytes at which the source is no longer read, where no fault holds them.
 const UNSENT: usize = 64 * 1024;
@@ -27,14 +28,31 @@ struct Piece {
     fin: bool,
 }
 
+/// What was read and not yet written.
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// Pieces that something holds.
+    held: usize,
+}
+
+impl Empty for Queue {
+    fn empty() -> &'static Self {
+        static EMPTY: Queue = Queue {
+            pieces: VecDeque::new(),
+            bytes: 0,
+            held: 0,
+        };
+        &EMPTY
+    }
+}
+
 /// A queue of bytes towards one peer.
 #[derive(Debug)]
 pub(super) struct Lane {
-    queue: VecDeque<Piece>,
-    /// Bytes in the queue.
-    queued: usize,
-    /// Pieces that something holds.
-    held: usize,
+    /// Mostly what is read can be written at once.
+    queue: Rare<Queue>,
     /// What was put in, in bytes, over all time.
     taken: u64,
     /// What was written to the peer, in bytes, over all time.
@@ -58,9 +76,7 @@ pub(super) enum Flushed {
 impl Lane {
     pub(super) fn new(crossing: Arc<Crossing>) -> Self {
         Self {
-            queue: VecDeque::new(),
-            queued: 0,
-            held: 0,
+            queue: Rare::default(),
             taken: 0,
             written: 0,
             crossing,
@@ -68,7 +84,7 @@ impl Lane {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.pieces.is_empty()
     }
 
     /// The position up to which bytes were put in.
@@ -85,16 +101,16 @@ impl Lane {
     /// bytes, else only a little ahead of the peer. Where only time makes room, `deadline` is
     /// brought forward to when that will be.
     pub(super) fn has_room(&self, held: bool, deadline: &mut Option<Instant>) -> bool {
-        if !self.crossing.context.held.has_room(self.queued) {
+        if !self.crossing.context.held.has_room(self.queue.bytes) {
             return false;
         }
-        if !held && self.held == 0 {
-            return self.queued < UNSENT;
+        if !held && self.queue.held == 0 {
+            return self.queue.bytes < UNSENT;
         }
         // Paces end in order, so those that have not ended are the last pieces.
         let now = crate::clock::now();
         let mut ahead = 0;
-        for piece in self.queue.iter().rev() {
+        for piece in self.queue.pieces.iter().rev() {
             let until = piece.hold.paced_until(piece.arrived);
             if until <= now {
                 break;
@@ -118,7 +134,7 @@ impl Lane {
     pub(super) fn push(&mut self, bytes: Bytes, arrived: Instant, hold: Hold, phase: Phase) {
         let len = bytes.len();
         self.taken += len as u64;
-        self.queued += len;
+        self.queue.bytes += len;
         self.crossing.context.held.add(len);
         self.put(Piece {
             bytes,
@@ -130,8 +146,9 @@ impl Lane {
     }
 
     fn put(&mut self, piece: Piece) {
-        self.held += usize::from(!piece.hold.is_none());
-        self.queue.push_back(piece);
+        let queue = &mut *self.queue;
+        queue.held += usize::from(!piece.hold.is_none());
+        queue.pieces.push_back(piece);
     }
 
     /// Puts a FIN behind all bytes.
@@ -149,7 +166,7 @@ impl Lane {
     /// of what the peer does not take. That it is broken, the next flush will tell.
     pub(super) fn pass(&mut self, cx: &mut Context<'_>, peer: Option<&mut Peer>, bytes: &[u8]) {
         let sent = match peer {
-            Some(peer) if self.queue.is_empty() => peer.write(cx, bytes).unwrap_or(0),
+            Some(peer) if self.queue.pieces.is_empty() => peer.write(cx, bytes).unwrap_or(0),
             _ => 0,
         };
         self.taken += sent as u64;
@@ -162,18 +179,21 @@ impl Lane {
 
     /// Writes what is due.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, peer: &mut Peer) -> Flushed {
-        while let Some(piece) = self.queue.front_mut() {
+        let Some(queue) = self.queue.written() else {
+            return Flushed::Empty;
+        };
+        while let Some(piece) = queue.pieces.front_mut() {
             if !piece.hold.is_none() {
                 let due = piece.hold.due(piece.arrived);
                 if due > crate::clock::now() {
                     piece.hold.settle(piece.phase);
                     return Flushed::Held(due);
                 }
-                self.held -= 1;
+                queue.held -= 1;
                 piece.hold = Hold::default();
             }
             if piece.fin {
-                peer.send_fin(cx);
+                peer.send_fin();
             }
             let sent = match peer.write(cx, &piece.bytes) {
                 Ok(sent) => sent,
@@ -181,26 +201,23 @@ impl Lane {
             };
             piece.bytes.advance(sent);
             let whole = piece.bytes.is_empty();
-            self.count_written(sent);
+            self.written += sent as u64;
+            queue.bytes -= sent;
+            self.crossing.context.held.sub(sent);
             if !whole {
                 return Flushed::Full;
             }
-            self.queue.pop_front();
+            queue.pieces.pop_front();
         }
         Flushed::Empty
     }
 
-    fn count_written(&mut self, n: usize) {
-        self.written += n as u64;
-        self.queued -= n;
-        self.crossing.context.held.sub(n);
-    }
-
     /// Throws away what was not written.
     pub(super) fn clear(&mut self) {
-        self.queue.clear();
-        self.crossing.context.held.sub(self.queued);
-        (self.queued, self.held) = (0, 0);
+        if let Some(queue) = self.queue.written() {
+            self.crossing.context.held.sub(queue.bytes);
+            *queue = Queue::default();
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::peer::Peer;
+use super::peer::{Peer, set_up};
+use super::watch::Bell;
 use super::workers::{Carried, Choice, Worker, Workers};
 use super::{stream, tap};
 use crate::clock::{self, Instant};
@@ -35,6 +36,7 @@ pub(super) async fn bind(address: &str) -> io::Result<std::net::TcpListener> {
     // By default it is 128, and a burst of more would wait for the next SYN: a second's delay that
     // nobody injected. Listening again changes only that.
     socket2::SockRef::from(&listener).listen(BACKLOG)?;
+    set_up(&listener)?;
     listener.into_std()
 }
 
@@ -212,23 +214,26 @@ impl Arrival {
         let worker = door.workers.of(acceptor);
         self.guard.carried = Some(worker.take_on());
         if std::ptr::eq(worker, acceptor) {
-            self.begin(socket);
+            self.begin(socket, &worker.bell);
             return;
         }
         // Taken off this worker's poll here, and put on the other's there.
         match socket.into_std() {
-            Ok(socket) => drop(worker.runtime.spawn(async move {
-                match TcpStream::from_std(socket) {
-                    Ok(socket) => self.begin(socket),
-                    Err(error) => self.lost(&error),
-                }
-            })),
+            Ok(socket) => {
+                let bell = Arc::clone(&worker.bell);
+                drop(worker.runtime.spawn(async move {
+                    match TcpStream::from_std(socket) {
+                        Ok(socket) => self.begin(socket, &bell),
+                        Err(error) => self.lost(&error),
+                    }
+                }));
+            }
             Err(error) => self.lost(&error),
         }
     }
 
     /// Begins to carry it on this worker.
-    fn begin(self, socket: TcpStream) {
+    fn begin(self, socket: TcpStream, bell: &Arc<Bell>) {
         let Self {
             session,
             guard,
@@ -236,10 +241,12 @@ impl Arrival {
         } = self;
         match begun {
             Some(Begun::Stream(operation, action)) => {
-                let carried = stream::carry(socket, session, operation, action, guard);
+                let carried = stream::carry(socket, session, operation, action, bell, guard);
                 drop(tokio::spawn(carried));
             }
-            Some(Begun::Messages) => drop(tokio::spawn(tap::carry(socket, session, guard))),
+            Some(Begun::Messages) => {
+                drop(tokio::spawn(tap::carry(socket, session, bell, guard)));
+            }
             None => refuse(socket, &session),
         }
     }

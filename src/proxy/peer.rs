@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -28,6 +30,23 @@ pub(super) enum Read<R> {
     Broken(io::Error),
 }
 
+/// How long a connection may be silent before the system asks whether the other host is still
+/// there, and how often it asks then. It gives up after nine times (tcp(7)).
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10));
+
+/// Sets up a socket: what is written goes at once, and a host that is gone is found out. What a
+/// listener has been given, the connections that it accepts have too (Linux).
+///
+/// # Errors
+/// It is broken already, which the first read will tell as well.
+pub(super) fn set_up<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -40,8 +59,6 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(stream: TcpStream) -> Self {
-        // Refused only by a socket that is broken already, which the first read will tell.
-        let _ = stream.set_nodelay(true);
         Self {
             stream,
             eof: false,
@@ -99,17 +116,17 @@ impl Peer {
     }
 
     /// Says that no more will come. Bytes written before are delivered first.
-    pub(super) fn send_fin(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn send_fin(&mut self) {
         if !self.fin {
             self.fin = true;
-            // At once for TCP; an error means that there is no one left to tell.
-            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+            // An error means that there is no one left to tell.
+            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
         }
     }
 
     /// Breaks the connection: whoever is on the other side gets a RST.
     pub(super) fn reset(self) {
-        let socket = socket2::SockRef::from(&self.stream);
+        let socket = SockRef::from(&self.stream);
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
 

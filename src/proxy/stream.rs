@@ -9,6 +9,7 @@ mod ends;
 mod late;
 
 use std::io;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,12 +21,13 @@ use super::lane::{Flushed, Lane};
 use super::peer::{Peer, READ_SIZE, Read};
 use super::splice::Bulk;
 use super::upstream::{Upstream, to_blame};
-use super::watch::{Watch, sooner};
+use super::watch::{Bell, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Then};
 use crate::operation::{Direction, Phase};
 use crate::pipeline::{ConnectAction, Cuts, Hold, Operation, Receipt, Session};
+use crate::rare::{Empty, Rare};
 use crate::state::Stopping;
 
 /// How often a side that is not read, because of a fault, is asked whether it is still there.
@@ -37,10 +39,11 @@ pub(super) fn carry<G>(
     session: Session,
     operation: Operation,
     action: ConnectAction,
+    bell: &Arc<Bell>,
     guard: G,
-) -> impl Future<Output = ()> {
+) -> impl Future<Output = ()> + use<G> {
     // Made outside the future, which would keep room for the parts as well.
-    let mut stream = Stream::new(client, session, operation, action);
+    let mut stream = Stream::new(client, session, operation, action, bell);
     async move {
         std::future::poll_fn(|cx| stream.poll(cx)).await;
         stream.finish();
@@ -70,27 +73,23 @@ struct Half {
 }
 
 /// The end of a connection behind the bytes of one direction.
-type Ending = (Direction, End, Receipt);
+type Finale = (Direction, End, Receipt);
 
-struct Stream {
-    session: Session,
-    operation: Operation,
-    client: Option<Peer>,
-    upstream: Upstream,
-    /// Upstream, downstream.
-    halves: [Half; 2],
-    feeds: Vec<Feed>,
+/// What faults have in store for a connection, and how it comes to its end.
+#[derive(Debug, Default)]
+struct Fate {
     /// How much later than it was accepted it is dialled.
     dial_hold: Hold,
+    /// Copies of what the client sends.
+    feeds: Vec<Feed>,
     /// Bytes, or the whole connection, went nowhere; then this becomes of the client.
     lost: Option<(Then, Receipt)>,
     /// When the last of them went.
-    lost_at: Instant,
+    lost_at: Option<Instant>,
     /// Rules that end it, and when.
     ends: Vec<(Instant, End, Receipt)>,
     /// Nothing goes on in this direction; once what went before has arrived, it ends so.
-    finale: Option<Ending>,
-    told: Told,
+    finale: Option<Finale>,
     /// The client was sent a FIN, and has until then to close.
     closing: Option<Instant>,
     /// When the client said that it would say no more, or was found gone.
@@ -101,6 +100,25 @@ struct Stream {
     settle: Option<(Instant, usize)>,
     /// When a byte last moved, since one side has ended.
     moved: Option<Instant>,
+}
+
+impl Empty for Fate {
+    fn empty() -> &'static Self {
+        static EMPTY: LazyLock<Fate> = LazyLock::new(Fate::default);
+        &EMPTY
+    }
+}
+
+struct Stream {
+    session: Session,
+    operation: Operation,
+    client: Option<Peer>,
+    upstream: Upstream,
+    /// Upstream, downstream.
+    halves: [Half; 2],
+    fate: Rare<Fate>,
+    told: Told,
+    /// The connection's own delivery, once the upstream is dialled; copies may come before it.
     delivery: Option<usize>,
     /// A byte was written to the upstream.
     sent: bool,
@@ -120,6 +138,7 @@ impl Stream {
         session: Session,
         operation: Operation,
         action: ConnectAction,
+        bell: &Arc<Bell>,
     ) -> Self {
         let crossing = session.crossing();
         let half = || Half {
@@ -131,21 +150,11 @@ impl Stream {
         };
         let mut stream = Self {
             halves: [half(), half()],
-            watch: Watch::new(crossing.context.state.clone()),
+            watch: Watch::new(bell),
             client: Some(Peer::new(client)),
             upstream: Upstream::None,
-            feeds: Vec::new(),
-            dial_hold: action.hold,
-            lost: None,
-            lost_at: clock::now(),
-            ends: Vec::new(),
-            finale: None,
+            fate: Rare::default(),
             told: Told::Nothing,
-            closing: None,
-            left: None,
-            linger: None,
-            settle: None,
-            moved: None,
             delivery: None,
             sent: false,
             heard: 0,
@@ -157,13 +166,16 @@ impl Stream {
         if let Some((then, receipt)) = action.discard {
             receipt.injected(Phase::Connect);
             stream.halves[UP].sink = true;
-            stream.lost = Some((then, receipt));
+            stream.fate.lost = Some((then, receipt));
             return stream;
+        }
+        if !action.hold.is_none() {
+            stream.fate.dial_hold = action.hold;
         }
         stream.end_later(action.ends);
         for (again, receipt) in action.again {
             for n in 1..=again.copies {
-                stream.feeds.push(copy::spawn(
+                stream.fate.feeds.push(copy::spawn(
                     stream.session.crossing(),
                     &stream.operation.witness,
                     receipt.clone(),
@@ -176,14 +188,14 @@ impl Stream {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.watch.poll_changes(cx);
+        self.watch.watch_changes(cx);
         if self.session.refresh() {
             self.ask_again();
         }
         let cuts = self.session.cuts();
         if self.session.stopping() == Stopping::Now {
             self.operation.witness.blame(Cause::Proxy);
-            self.end_client(cx, Outcome::Closed);
+            self.end_client(Outcome::Closed);
             return Poll::Ready(());
         }
         if cuts.reset || cuts.refuse && self.is_new() {
@@ -191,7 +203,7 @@ impl Stream {
                 self.operation.witness.cut(cut, Phase::Connect);
             }
             self.upstream.reset();
-            self.end_client(cx, Outcome::Reset);
+            self.end_client(Outcome::Reset);
             return Poll::Ready(());
         }
         let mut deadline = None;
@@ -199,18 +211,20 @@ impl Stream {
         loop {
             let up = self.pump(cx, Direction::Upstream, cuts, &mut deadline);
             let down = self.pump(cx, Direction::Downstream, cuts, &mut deadline);
-            self.end_lost(cx, &mut deadline);
+            self.end_lost(&mut deadline);
             if !up && !down {
                 break;
             }
-            self.moved = None;
+            if let Some(fate) = self.fate.written() {
+                fate.moved = None;
+            }
             if self.session.is_stale() {
                 // A change holds for the next byte that is read.
                 cx.waker().wake_by_ref();
                 break;
             }
         }
-        self.end_due(cx, &mut deadline);
+        self.end_due(&mut deadline);
         if self.is_over(cuts, &mut deadline) {
             return Poll::Ready(());
         }
@@ -225,14 +239,14 @@ impl Stream {
 
     /// Whether it was accepted, and nothing was begun.
     fn is_new(&self) -> bool {
-        matches!(self.upstream, Upstream::None) && self.delivery.is_none() && self.lost.is_none()
+        matches!(self.upstream, Upstream::None) && self.delivery.is_none() && self.fate.lost.is_none()
     }
 
     fn poll_dial(&mut self, cx: &mut Context<'_>, cuts: Cuts, deadline: &mut Option<Instant>) {
         if self.is_new() && self.client.is_some() && self.told == Told::Nothing {
-            let due = self.dial_hold.due(self.session.accepted());
+            let due = self.fate.dial_hold.due(self.session.accepted());
             if due > clock::now() {
-                self.dial_hold.settle(Phase::Connect);
+                self.fate.dial_hold.settle(Phase::Connect);
                 sooner(deadline, due);
                 return;
             }
@@ -248,9 +262,11 @@ impl Stream {
         let edge = &self.session.crossing().edge;
         if let Some(error) = self.upstream.poll_dial(cx, edge) {
             let witness = &self.operation.witness;
-            witness.failed(self.delivery.unwrap_or_default(), error.to_string());
+            if let Some(delivery) = self.delivery {
+                witness.failed(delivery, error.to_string());
+            }
             witness.blame(to_blame(&error));
-            self.end_client(cx, Outcome::Reset);
+            self.end_client(Outcome::Reset);
         }
     }
 
@@ -263,11 +279,11 @@ impl Stream {
         deadline: &mut Option<Instant>,
     ) -> bool {
         if self.session.awaits() {
-            self.ask_late(cx, deadline);
+            self.ask_late(deadline);
         }
         let cut = cuts.silences(direction);
         self.flush(cx, direction, cut, deadline);
-        let clear = !cut && !self.operation.is_chosen() && self.feeds.is_empty();
+        let clear = !cut && !self.operation.is_chosen() && self.fate.feeds.is_empty();
         let bulky = clear && !self.session.awaits_bytes();
         if let Some(more) = self.pump_bulk(cx, direction, bulky) {
             return more;
@@ -279,7 +295,6 @@ impl Stream {
             Direction::Downstream => (self.upstream.peer(), self.client.as_mut()),
         };
         let half = &mut self.halves[direction as usize];
-        let feeds: &[Feed] = if upwards { &self.feeds } else { &[] };
         let Some(source) = source.filter(|peer| !peer.eof) else {
             return false;
         };
@@ -299,26 +314,26 @@ impl Stream {
                 }
             };
         }
-        if !feeds.iter().all(|feed| feed.poll_room(cx).is_ready()) {
+        let fate = &mut self.fate;
+        if upwards && !fate.feeds.iter().all(|feed| feed.poll_room(cx).is_ready()) {
             return false;
         }
         let (session, operation) = (&mut self.session, &mut self.operation);
-        let (lost, lost_at) = (&mut self.lost, &mut self.lost_at);
-        let (ends, finale) = (&mut self.ends, &mut self.finale);
+        let delivery = self.delivery.unwrap_or_default();
         let read = source.poll_read(cx, |cx, bytes| {
             let meters = &session.crossing().meters;
             meters.bytes(direction, bytes.len());
             if !upwards && half.read == 0 {
-                operation.witness.answered(0, None);
+                operation.witness.answered(delivery, None);
             }
             half.read += bytes.len() as u64;
             if half.sink {
-                *lost_at = clock::now();
+                fate.lost_at = Some(clock::now());
                 return false;
             }
             if upwards && session.learn(bytes) {
                 let wanted = session.readopt(operation, before);
-                half.sink = late::end_before(direction, wanted, ends, finale);
+                half.sink = late::end_before(direction, wanted, fate);
                 if half.sink {
                     return false;
                 }
@@ -329,7 +344,7 @@ impl Stream {
             }
             let now = clock::now();
             let copy = Bytes::copy_from_slice(bytes);
-            for feed in feeds {
+            for feed in fate.feeds.iter().filter(|_| upwards) {
                 feed.push(copy.clone(), now);
             }
             let action = operation.on_chunk(direction, copy, now);
@@ -342,13 +357,13 @@ impl Stream {
             if let Some((end, receipt)) = action.end {
                 half.sink = true;
                 // A later one would end it before what this one lets pass has arrived.
-                finale.get_or_insert((direction, end, receipt));
+                fate.finale.get_or_insert((direction, end, receipt));
             }
             if let Some((then, receipt)) = action.discard {
                 receipt.injected(Phase::Stream);
                 half.sink = true;
-                *lost_at = now;
-                *lost = Some((then, receipt));
+                fate.lost_at = Some(now);
+                fate.lost = Some((then, receipt));
             }
             false
         });
@@ -369,7 +384,9 @@ impl Stream {
         match direction {
             Direction::Upstream => self.client_gone(error),
             Direction::Downstream => {
-                self.operation.witness.failed(0, error.to_string());
+                if let Some(delivery) = self.delivery {
+                    self.operation.witness.failed(delivery, error.to_string());
+                }
                 self.operation.witness.blame(Cause::Upstream);
                 self.upstream_broken = true;
             }
@@ -408,18 +425,21 @@ impl Stream {
     }
 
     fn note_sent(&mut self) {
-        if !self.sent && self.halves[UP].lane.written() > 0 {
+        if let Some(delivery) = self.delivery
+            && !self.sent
+            && self.halves[UP].lane.written() > 0
+        {
             self.sent = true;
-            self.operation.witness.sent(0);
+            self.operation.witness.sent(delivery);
         }
     }
 
     /// The source of a direction has said all it will say.
     fn ended(&mut self, direction: Direction) {
         if direction == Direction::Upstream {
-            self.left.get_or_insert_with(Timestamp::now);
+            self.fate.left.get_or_insert_with(Timestamp::now);
             // The copies end with it.
-            self.feeds.clear();
+            self.fate.feeds.clear();
         }
         let half = &mut self.halves[direction as usize];
         let action = self.operation.on_eof(direction);
@@ -428,10 +448,25 @@ impl Stream {
         {
             receipt.injected(Phase::Stream);
             half.sink = true;
-            self.lost = Some((then, receipt));
+            self.fate.lost = Some((then, receipt));
         }
-        if !half.sink {
-            half.lane.push_fin(clock::now(), action.hold);
+        if half.sink {
+            return;
+        }
+        let waits = !action.hold.is_none() || !half.lane.is_empty();
+        let cut = self.session.cuts().silences(direction);
+        let last = self.both_have_ended() && self.fate.lost.is_none();
+        let target = match direction {
+            Direction::Upstream => self.upstream.peer(),
+            Direction::Downstream => self.client.as_mut(),
+        };
+        match target {
+            // To close both says it as well: see `is_over`.
+            Some(_) if last && !waits && !cut => {}
+            Some(target) if !waits && !cut => target.send_fin(),
+            _ => self.halves[direction as usize]
+                .lane
+                .push_fin(clock::now(), action.hold),
         }
     }
 }

@@ -68,6 +68,7 @@ impl Supervisor {
     /// One without proxies. They will run on these workers.
     #[must_use]
     pub fn new(context: Arc<Context>, workers: Workers) -> Self {
+        workers.heed(&context.state);
         Self {
             context,
             workers,

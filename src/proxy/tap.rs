@@ -12,6 +12,7 @@ mod core;
 mod exchange;
 mod requests;
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use self::requests::MOST_AWAITING;
 use super::lane::Flushed;
 use super::peer::{Peer, Read};
 use super::upstream::{Upstream, to_blame};
-use super::watch::{CLOSING, SETTLING, Watch, sooner};
+use super::watch::{Bell, CLOSING, SETTLING, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::Then;
@@ -39,9 +40,14 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 const ACK_LOOK: Duration = Duration::from_millis(2);
 
 /// Carries one connection to its end, and keeps `guard` until then.
-pub(super) fn carry<G>(client: TcpStream, session: Session, guard: G) -> impl Future<Output = ()> {
+pub(super) fn carry<G>(
+    client: TcpStream,
+    session: Session,
+    bell: &Arc<Bell>,
+    guard: G,
+) -> impl Future<Output = ()> + use<G> {
     // Made outside the future, which would keep room for the parts as well.
-    let mut tap = Tap::new(client, session);
+    let mut tap = Tap::new(client, session, bell);
     async move {
         std::future::poll_fn(|cx| tap.poll(cx)).await;
         tap.finish();
@@ -67,10 +73,9 @@ struct Tap {
 }
 
 impl Tap {
-    fn new(client: TcpStream, session: Session) -> Self {
-        let crossing = session.crossing().clone();
+    fn new(client: TcpStream, session: Session, bell: &Arc<Bell>) -> Self {
         Self {
-            watch: Watch::new(crossing.context.state.clone()),
+            watch: Watch::new(bell),
             core: Core::new(session),
             client: Some(Peer::new(client)),
             upstream: Upstream::None,
@@ -85,11 +90,11 @@ impl Tap {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.watch.poll_changes(cx);
+        self.watch.watch_changes(cx);
         if self.core.session.refresh() {
             self.core.cuts = self.core.session.cuts();
         }
-        if self.is_stopped(cx) || self.is_cut_off() {
+        if self.is_stopped() || self.is_cut_off() {
             return Poll::Ready(());
         }
         let mut deadline = None;
@@ -106,10 +111,10 @@ impl Tap {
             self.moved = None;
         }
         self.core.note_cuts();
-        self.meet_fate(cx, &mut deadline);
+        self.meet_fate(&mut deadline);
         self.look_for_acknowledgements(&mut deadline);
         // What was still under way when the process began to stop may have ended just now.
-        if self.is_stopped(cx) || self.is_over(&mut deadline) {
+        if self.is_stopped() || self.is_over(&mut deadline) {
             return Poll::Ready(());
         }
         if let Some(at) = deadline
@@ -122,7 +127,7 @@ impl Tap {
     }
 
     /// Whether the process stops and nothing keeps this connection.
-    fn is_stopped(&mut self, cx: &mut Context<'_>) -> bool {
+    fn is_stopped(&mut self) -> bool {
         let core = &mut self.core;
         let idle = core.awaiting.is_empty()
             && core.telling.is_empty()
@@ -137,7 +142,7 @@ impl Tap {
             core.dead_end.get_or_insert(Cause::Proxy);
             self.ended.get_or_insert(Outcome::Closed);
             if let Some(client) = &mut self.client {
-                client.send_fin(cx);
+                client.send_fin();
             }
         }
         stops
@@ -360,7 +365,7 @@ impl Tap {
     }
 
     /// Does to the client what is due, once all that comes before it has gone.
-    fn meet_fate(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    fn meet_fate(&mut self, deadline: &mut Option<Instant>) {
         let core = &mut self.core;
         let (Some((then, receipt)), None) = (&core.fate, self.ended) else {
             return;
@@ -387,7 +392,7 @@ impl Tap {
             }
         } else {
             self.ended = Some(Outcome::Closed);
-            client.send_fin(cx);
+            client.send_fin();
             self.closing = Some(clock::now() + CLOSING);
         }
         let linger = core.session.crossing().context.linger;

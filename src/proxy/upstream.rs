@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
-use super::peer::Peer;
+use super::peer::{Peer, set_up};
 use crate::clock;
 use crate::evidence::Cause;
 use crate::rules::Edge;
@@ -94,7 +94,9 @@ pub(super) fn dial(edge: &Arc<Edge>) -> Dial {
     Box::pin(async move {
         let connecting = TcpStream::connect(edge.upstream.as_str());
         match clock::within(edge.connect_timeout, connecting).await {
-            Some(connected) => connected,
+            Some(connected) => connected.inspect(|socket| {
+                let _ = set_up(socket);
+            }),
             None => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!(

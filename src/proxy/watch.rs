@@ -1,12 +1,8 @@
 //! What wakes a connection besides its sockets: changes of the state, and deadlines.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-
-use tokio::sync::futures::OwnedNotified;
 
 use crate::clock::{Alarm, Instant};
 use crate::state::State;
@@ -22,47 +18,148 @@ pub(super) fn sooner(deadline: &mut Option<Instant>, at: Instant) {
     *deadline = Some(deadline.map_or(at, |d| d.min(at)));
 }
 
+/// The connections of one worker, to be woken at every change of the state: told once a worker
+/// instead of once a connection, and each woken on the thread that carries it.
+#[derive(Debug, Default)]
+pub(super) struct Bell(Mutex<Sleepers>);
+
+/// Who is to be woken, each under the number that it was given.
+#[derive(Debug, Default)]
+struct Sleepers {
+    wakers: Vec<Option<Waker>>,
+    /// Numbers that can be given again.
+    free: Vec<u32>,
+}
+
+impl Bell {
+    fn sleepers(&self) -> MutexGuard<'_, Sleepers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes every connection at every change, for as long as it is polled.
+    pub(super) async fn ring(self: Arc<Self>, state: Arc<State>) {
+        loop {
+            // Asked for before anyone is woken: a change in between makes another round.
+            let changed = state.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            self.sleepers()
+                .wakers
+                .iter()
+                .flatten()
+                .for_each(Waker::wake_by_ref);
+            changed.await;
+        }
+    }
+
+    fn join(&self, waker: &Waker) -> u32 {
+        let sleepers = &mut *self.sleepers();
+        match sleepers.free.pop() {
+            Some(number) => {
+                sleepers.wakers[number as usize] = Some(waker.clone());
+                number
+            }
+            None => {
+                sleepers.wakers.push(Some(waker.clone()));
+                (sleepers.wakers.len() - 1) as u32
+            }
+        }
+    }
+
+    fn leave(&self, number: u32) {
+        let sleepers = &mut *self.sleepers();
+        sleepers.wakers[number as usize] = None;
+        sleepers.free.push(number);
+        if sleepers.free.len() == sleepers.wakers.len() {
+            *sleepers = Sleepers::default();
+        }
+    }
+}
+
 /// Wakes the task at every change of the state, and at the nearest deadline.
 #[derive(Debug)]
 pub(super) struct Watch {
-    state: Arc<State>,
-    changed: Pin<Box<OwnedNotified>>,
-    /// What had been announced when the task last asked to be woken, and the task.
-    asked: Option<(u64, Waker)>,
+    bell: Arc<Bell>,
+    number: Option<u32>,
     alarm: Alarm,
 }
 
 impl Watch {
-    pub(super) fn new(state: Arc<State>) -> Self {
+    pub(super) fn new(bell: &Arc<Bell>) -> Self {
         Self {
-            changed: Box::pin(state.changed()),
-            asked: None,
+            bell: Arc::clone(bell),
+            number: None,
             alarm: Alarm::default(),
-            state,
         }
     }
 
-    /// Arranges for the task to be woken by the next change. To be called before the state is
-    /// looked at, so that no change falls in between.
-    pub(super) fn poll_changes(&mut self, cx: &mut Context<'_>) {
-        let announced = self.state.announced();
-        // Asking takes a lock that all connections share, and is done for every message else.
-        if let (Some(now), Some((then, waker))) = (announced, &self.asked)
-            && now == *then
-            && waker.will_wake(cx.waker())
-        {
-            return;
-        }
-        // Noted as it was before asking: a change in between makes the next call ask again. So does
-        // one that is still to be announced: what is asked now will have resolved by then.
-        self.asked = announced.map(|now| (now, cx.waker().clone()));
-        while self.changed.as_mut().poll(cx).is_ready() {
-            self.changed.set(self.state.changed());
+    /// Arranges for the task to be woken by every change from now on. To be called before the state
+    /// is looked at, so that no change falls in between, and always by the same task.
+    pub(super) fn watch_changes(&mut self, cx: &mut Context<'_>) {
+        if self.number.is_none() {
+            self.number = Some(self.bell.join(cx.waker()));
         }
     }
 
     /// Arranges for the task to be woken at `deadline`; answers whether it has passed.
     pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         self.alarm.poll(cx, deadline) == Poll::Ready(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.bell.leave(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_again_and_the_room_is_given_back() {
+        let bell = Arc::new(Bell::default());
+        let mut cx = Context::from_waker(Waker::noop());
+        let watch = |cx: &mut Context<'_>| {
+            let mut watch = Watch::new(&bell);
+            watch.watch_changes(cx);
+            watch.watch_changes(cx);
+            watch
+        };
+        let mut all: Vec<_> = (0..100).map(|_| watch(&mut cx)).collect();
+        assert_eq!(bell.sleepers().wakers.len(), 100);
+        all.truncate(40);
+        all.extend((0..60).map(|_| watch(&mut cx)));
+        assert_eq!(bell.sleepers().wakers.iter().flatten().count(), 100);
+        assert_eq!(bell.sleepers().wakers.len(), 100);
+        drop(all);
+        assert_eq!(bell.sleepers().wakers.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn every_change_rings_once_more() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let (bell, state) = (Arc::new(Bell::default()), Arc::new(State::default()));
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let mut watch = Watch::new(&bell);
+        let waker = Arc::clone(&count).into();
+        watch.watch_changes(&mut Context::from_waker(&waker));
+        let ringing = tokio::spawn(Arc::clone(&bell).ring(Arc::clone(&state)));
+        for n in 1..=5 {
+            while count.0.load(SeqCst) < n {
+                tokio::task::yield_now().await;
+            }
+            state.apply(vec![], crate::state::Source::Api).unwrap();
+        }
+        ringing.abort();
     }
 }

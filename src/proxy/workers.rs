@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use super::watch::Bell;
 use crate::clock;
+use crate::state::State;
 
 /// Threads of one worker that may resolve names at the same time.
 const MOST_LOOKUPS: usize = 64;
@@ -23,6 +25,8 @@ const LOOKUP_KEPT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Worker {
     pub(super) runtime: Handle,
+    /// Wakes the connections that it carries.
+    pub(super) bell: Arc<Bell>,
     carried: Arc<AtomicUsize>,
 }
 
@@ -34,6 +38,7 @@ impl Worker {
     fn new(runtime: Handle) -> Self {
         Self {
             runtime,
+            bell: Arc::default(),
             carried: Arc::default(),
         }
     }
@@ -99,6 +104,14 @@ impl Workers {
         })
     }
 
+    /// Has every worker's connections look at the state at each change of it.
+    pub(super) fn heed(&self, state: &Arc<State>) {
+        for worker in self.iter() {
+            let ringing = Arc::clone(&worker.bell).ring(Arc::clone(state));
+            drop(worker.runtime.spawn(ringing));
+        }
+    }
+
     /// Each of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Worker> {
         self.all.iter()
@@ -127,13 +140,13 @@ pub(super) struct Choice(Arc<[Worker]>);
 impl Choice {
     /// The worker for a connection that `acceptor` has accepted: itself, unless another one has
     /// clearly fewer. To pass a connection on costs a wake-up of another thread, so that of many
-    /// connections an eighth may be more; of a few, each may be a bulk of bytes.
+    /// connections a quarter may be more; of a few, each may be a bulk of bytes.
     pub(super) fn of<'a>(&'a self, acceptor: &'a Worker) -> &'a Worker {
         let Some(idlest) = self.0.iter().min_by_key(|worker| worker.load()) else {
             return acceptor;
         };
         let least = idlest.load();
-        if acceptor.load() > least + least / 8 {
+        if acceptor.load() > least + least / 4 {
             idlest
         } else {
             acceptor
@@ -155,7 +168,7 @@ mod tests {
             carried.push(choice.of(&choice.0[0]).take_on());
             let loads = [choice.0[0].load(), choice.0[1].load()];
             assert_eq!(loads[0] + loads[1], n);
-            assert!(loads[0].abs_diff(loads[1]) <= 1 + n / 16, "{loads:?}");
+            assert!(loads[0].abs_diff(loads[1]) <= 1 + n / 8, "{loads:?}");
         }
         drop(carried);
         assert_eq!(choice.0[0].load() + choice.0[1].load(), 0);

@@ -1,7 +1,6 @@
 //! How a connection ends: by a fault, by a side that is gone, or because all has been said.
 
 use std::io;
-use std::task::Context;
 use std::time::Duration;
 
 use super::{DOWN, Half, Stream, Told, UP};
@@ -21,12 +20,12 @@ impl Stream {
         let due = ends
             .into_iter()
             .map(|(end, receipt)| (now + end.after, end, receipt));
-        self.ends.extend(due);
+        self.fate.ends.extend(due);
     }
 
     /// Ends the connection if a rule wants it now.
-    pub(super) fn end_due(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
-        let wanted = self.finale.is_some() || !self.ends.is_empty();
+    pub(super) fn end_due(&mut self, deadline: &mut Option<Instant>) {
+        let wanted = self.fate.finale.is_some() || !self.fate.ends.is_empty();
         if !wanted || self.told != Told::Nothing {
             return;
         }
@@ -34,8 +33,8 @@ impl Stream {
         // Whoever is to be hit may not be there yet. The dial is bounded, and tells.
         let dialling = matches!(self.upstream, Upstream::Dialling(_));
         let unmet = |end: &End| end.reset && end.side != Side::Client && dialling;
-        if let Some((direction, end, receipt)) = &self.finale {
-            if unmet(end) {
+        if let Some((direction, end, receipt)) = self.fate.finale.clone() {
+            if unmet(&end) {
                 return;
             }
             // A RST throws away what has not arrived.
@@ -43,24 +42,25 @@ impl Stream {
                 Direction::Upstream => self.upstream.peer(),
                 Direction::Downstream => self.client.as_mut(),
             };
-            let written = self.halves[*direction as usize].lane.is_empty();
+            let written = self.halves[direction as usize].lane.is_empty();
             let left = target.map_or(0, |peer| peer.unacknowledged());
             if written {
                 // As long as some of it arrives, the rest may too.
-                let (until, _) = match self.settle {
+                let (until, _) = match self.fate.settle {
                     Some((until, before)) if before == left => (until, before),
-                    _ => *self.settle.insert((now + SETTLING, left)),
+                    _ => *self.fate.settle.insert((now + SETTLING, left)),
                 };
                 if left == 0 || until <= now {
-                    let (end, receipt) = (*end, receipt.clone());
-                    self.end_both(cx, end, &receipt);
+                    self.end_both(end, &receipt);
                     return;
                 }
                 sooner(deadline, until.min(now + Duration::from_millis(1)));
             }
         }
-        self.ends.retain(|(_, _, receipt)| !receipt.is_lifted());
-        let Some((due, end, receipt)) = self.ends.iter().min_by_key(|(due, ..)| *due) else {
+        self.fate
+            .ends
+            .retain(|(_, _, receipt)| !receipt.is_lifted());
+        let Some((due, end, receipt)) = self.fate.ends.iter().min_by_key(|(due, ..)| *due) else {
             return;
         };
         if unmet(end) {
@@ -68,13 +68,13 @@ impl Stream {
         }
         if *due <= now {
             let (end, receipt) = (*end, receipt.clone());
-            self.end_both(cx, end, &receipt);
+            self.end_both(end, &receipt);
         } else {
             sooner(deadline, *due);
         }
     }
 
-    fn end_both(&mut self, cx: &mut Context<'_>, end: End, receipt: &Receipt) {
+    fn end_both(&mut self, end: End, receipt: &Receipt) {
         receipt.injected(Phase::Stream);
         self.note_acknowledged();
         let hits = |side| end.reset && (end.side == side || end.side == Side::Both);
@@ -87,12 +87,12 @@ impl Stream {
             // First: a FIN before the RST would be what the upstream reads.
             self.upstream.reset();
         }
-        self.end_client(cx, outcome);
+        self.end_client(outcome);
     }
 
     /// Does what becomes of the client after a loss, once it is due.
-    pub(super) fn end_lost(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
-        let Some((then, receipt)) = &self.lost else {
+    pub(super) fn end_lost(&mut self, deadline: &mut Option<Instant>) {
+        let Some((then, receipt)) = &self.fate.lost else {
             return;
         };
         if self.told != Told::Nothing {
@@ -105,7 +105,8 @@ impl Stream {
             Then::Reset if complete => Outcome::Reset,
             Then::Close | Then::Status(_) if complete => Outcome::Closed,
             Then::After(time) => {
-                let due = self.lost_at + *time;
+                let since = self.fate.lost_at.unwrap_or(self.session.accepted());
+                let due = since + *time;
                 if due > clock::now() {
                     sooner(deadline, due);
                     return;
@@ -114,11 +115,11 @@ impl Stream {
             }
             _ => return,
         };
-        self.end_client(cx, end);
+        self.end_client(end);
     }
 
     /// Ends the client's connection, by a FIN or a RST.
-    pub(super) fn end_client(&mut self, cx: &mut Context<'_>, outcome: Outcome) {
+    pub(super) fn end_client(&mut self, outcome: Outcome) {
         self.told = Told::Ended(outcome);
         self.halves[DOWN].lane.clear();
         self.halves[DOWN].sink = true;
@@ -127,12 +128,12 @@ impl Stream {
                 client.reset();
             }
         } else if let Some(client) = &mut self.client {
-            client.send_fin(cx);
+            client.send_fin();
             self.halves[UP].sink = true;
-            self.closing = Some(clock::now() + CLOSING);
+            self.fate.closing = Some(clock::now() + CLOSING);
         }
         if let Some(upstream) = self.upstream.peer() {
-            upstream.send_fin(cx);
+            upstream.send_fin();
         }
     }
 
@@ -140,10 +141,10 @@ impl Stream {
     /// else what it sent is still delivered, and the answer awaited, so that it is known.
     pub(super) fn client_gone(&mut self, error: &io::Error) {
         tracing::debug!(%error, "client gone");
-        self.left.get_or_insert_with(Timestamp::now);
+        self.fate.left.get_or_insert_with(Timestamp::now);
         self.note_acknowledged();
         self.client = None;
-        self.feeds.clear();
+        self.fate.feeds.clear();
         self.halves[DOWN].lane.clear();
         self.halves[DOWN].sink = true;
         if self.session.cuts().silences(Direction::Upstream) {
@@ -153,7 +154,7 @@ impl Stream {
         let faulted = self.operation.witness.is_faulted();
         if faulted && !matches!(self.upstream, Upstream::None | Upstream::Gone) {
             let linger = self.session.crossing().context.linger;
-            self.linger = Some(clock::now() + linger);
+            self.fate.linger = Some(clock::now() + linger);
         } else {
             self.upstream.reset();
         }
@@ -182,7 +183,7 @@ impl Stream {
             let answered = self.halves[DOWN].read > 0;
             let upstream_done = self.upstream.peer().is_none_or(|peer| peer.eof || answered);
             let delivered = self.halves[UP].lane.is_empty() && !cuts.silent[UP];
-            let waits = self.linger.filter(|at| *at > clock::now());
+            let waits = self.fate.linger.filter(|at| *at > clock::now());
             return match waits {
                 Some(until) if !(upstream_done && delivered) => {
                     sooner(deadline, until);
@@ -196,7 +197,7 @@ impl Stream {
                 }
             };
         };
-        if let Some(until) = self.closing {
+        if let Some(until) = self.fate.closing {
             if client.eof || until <= clock::now() {
                 return true;
             }
@@ -213,30 +214,38 @@ impl Stream {
         if !client.eof {
             return false;
         }
-        let dropped = matches!(self.upstream, Upstream::None) && self.lost.is_some();
+        let dropped = matches!(self.upstream, Upstream::None) && self.fate.lost.is_some();
         if dropped || matches!(self.upstream, Upstream::Gone) {
             return true;
         }
-        if matches!(self.lost, Some((Then::After(_), _))) {
+        if matches!(self.fate.lost, Some((Then::After(_), _))) {
             // Its end has a time of its own.
             return false;
         }
-        let upstream_done = self.upstream.peer().is_some_and(|peer| peer.eof);
-        let written = self.halves.iter().all(|half| half.lane.is_empty());
-        if !upstream_done || !written {
+        if !self.both_have_ended() {
             return false;
         }
-        // Everyone has said everything. Once the client's host has it all, it is over.
+        // Once the client's host has it all, it is over.
         if self.note_acknowledged() {
             return true;
         }
+        for peer in self.client.iter_mut().chain(self.upstream.peer()) {
+            peer.send_fin();
+        }
         let now = clock::now();
-        let (until, _) = *self.settle.get_or_insert((now + SETTLING, 0));
+        let (until, _) = *self.fate.settle.get_or_insert((now + SETTLING, 0));
         if until <= now {
             return true;
         }
         sooner(deadline, until.min(now + Duration::from_millis(2)));
         false
+    }
+
+    /// Whether everyone has said everything, and it was written.
+    pub(super) fn both_have_ended(&mut self) -> bool {
+        let written = self.halves.iter().all(|half| half.lane.is_empty());
+        let client = self.client.as_ref().is_some_and(|peer| peer.eof);
+        written && client && self.upstream.peer().is_some_and(|peer| peer.eof)
     }
 
     /// Whether one side has ended and, with nothing on its way that a fault or a partition holds,
@@ -246,11 +255,12 @@ impl Stream {
             !half.lane.is_empty() || half.bulk.as_ref().is_some_and(|bulk| !bulk.is_drained())
         };
         let held = self.halves.iter().any(on_its_way);
-        if held || cuts.silent != [false; 2] || self.lost.is_some() {
-            return self.lost.is_some() && self.is_lost_for_good(deadline);
+        if held || cuts.silent != [false; 2] || self.fate.lost.is_some() {
+            return self.fate.lost.is_some() && self.is_lost_for_good(deadline);
         }
         let now = clock::now();
-        let until = *self.moved.get_or_insert(now) + self.session.crossing().context.half_close;
+        let until =
+            *self.fate.moved.get_or_insert(now) + self.session.crossing().context.half_close;
         sooner(deadline, until);
         until <= now
     }
@@ -264,23 +274,27 @@ impl Stream {
             return true;
         }
         let linger = self.session.crossing().context.linger;
-        let until = *self.linger.get_or_insert(clock::now() + linger);
+        let until = *self.fate.linger.get_or_insert(clock::now() + linger);
         sooner(deadline, until);
         until <= clock::now()
     }
 
     /// Writes the end of the record.
     pub(super) fn finish(mut self) {
-        self.note_acknowledged();
+        if !self.handed_over {
+            self.note_acknowledged();
+        }
         self.note_sent();
         let witness = &self.operation.witness;
         let written = self.halves[DOWN].lane.written();
-        let whole = self.handed_over && self.lost.is_none() && written > 0;
+        let whole = self.handed_over && self.fate.lost.is_none() && written > 0;
         // Whoever has closed its side has no answer still to give.
         let ended = self.upstream.peer().is_some_and(|peer| peer.eof) && !self.upstream_broken;
         let unanswered = !ended && self.halves[UP].lane.written() > self.heard;
         witness.request_bytes(self.halves[UP].read as usize);
-        witness.answer_bytes(0, self.halves[DOWN].read as usize);
+        if let Some(delivery) = self.delivery {
+            witness.answer_bytes(delivery, self.halves[DOWN].read as usize);
+        }
         let outcome = match self.told {
             _ if whole && !unanswered => Outcome::Answered,
             _ if written > 0 => Outcome::Partial,
@@ -294,8 +308,8 @@ impl Stream {
         }
         if outcome == Outcome::Answered {
             witness.handed_over();
-        } else if let (Some(left), Told::Nothing) = (self.left, self.told)
-            && (self.client.is_none() || self.lost.is_none())
+        } else if let (Some(left), Told::Nothing) = (self.fate.left, self.told)
+            && (self.client.is_none() || self.fate.lost.is_none())
         {
             // A FIN may have been a half-close: whom the proxy ended had not gone before, nor had
             // one whose answer a fault kept back.

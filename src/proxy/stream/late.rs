@@ -1,9 +1,7 @@
 //! Rules that can't be asked when the connection is accepted: made since, or waiting for what is
 //! learned of it on its way (its host, its bytes, its age).
 
-use std::task::Context;
-
-use super::{Ending, Stream, Told};
+use super::{Fate, Stream, Told};
 use crate::clock::{self, Instant};
 use crate::faults::End;
 use crate::operation::Direction;
@@ -25,13 +23,13 @@ impl Stream {
 
     /// Asks the rules whose bytes or time have come, and does at once what they want at once: the
     /// next byte is theirs.
-    pub(super) fn ask_late(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    pub(super) fn ask_late(&mut self, deadline: &mut Option<Instant>) {
         if self.told != Told::Nothing || self.client.is_none() {
             return;
         }
         if self.session.is_due(self.read()) {
             self.ask_again();
-            self.end_due(cx, deadline);
+            self.end_due(deadline);
         }
         if let Some(due) = self.session.due() {
             sooner(deadline, due);
@@ -44,16 +42,15 @@ impl Stream {
 pub(super) fn end_before(
     direction: Direction,
     wanted: Vec<(End, Receipt)>,
-    ends: &mut Vec<(Instant, End, Receipt)>,
-    finale: &mut Option<Ending>,
+    fate: &mut Fate,
 ) -> bool {
     let mut at_once = false;
     for (end, receipt) in wanted {
         if end.after.is_zero() {
             at_once = true;
-            finale.get_or_insert((direction, end, receipt));
+            fate.finale.get_or_insert((direction, end, receipt));
         } else {
-            ends.push((clock::now() + end.after, end, receipt));
+            fate.ends.push((clock::now() + end.after, end, receipt));
         }
     }
     at_once
