@@ -1,7 +1,7 @@
 //! Now, and waiting. Nothing else in the crate reads a clock or sleeps.
 //!
-//! Waiting is built on tokio's timer, whose virtual clock (`tokio::time::pause`) serves the tests,
-//! and for the last stretch of an [`Alarm`] on a timerfd. A wait is never early.
+//! Waiting is built on tokio's timer, whose virtual clock (`tokio::time::pause`) serves the tests;
+//! the last stretch of an [`Alarm`] on a timerfd, which has no virtual clock. A wait is never early.
 
 #[cfg(target_os = "linux")]
 mod precise;
@@ -105,8 +105,12 @@ const LAST_STRETCH: Duration = Duration::from_millis(2);
 
 /// One alarm of a hand-polled state machine: costs nothing until it is first set.
 #[derive(Debug, Default)]
-pub struct Alarm {
-    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
+pub struct Alarm(Option<Box<Armed>>);
+
+#[derive(Debug)]
+struct Armed {
+    /// For the long stretch, and for all of it where there is no precise timer.
+    coarse: Pin<Box<tokio::time::Sleep>>,
     /// The deadline for which the precise timer was asked.
     asked: Option<Instant>,
 }
@@ -117,42 +121,47 @@ impl Alarm {
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let now = now();
         if deadline <= now {
-            self.asked = None;
             return Poll::Ready(());
         }
-        let coarse = match deadline.checked_sub(LAST_STRETCH) {
-            Some(before) if before > now => before,
-            _ => {
-                self.ask_precise(cx, deadline);
-                // Late by a millisecond or two, for when the precise one can't be had.
-                deadline
-            }
-        };
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(coarse)));
-        if sleep.deadline() != coarse {
-            sleep.as_mut().reset(coarse);
-        }
-        if sleep.as_mut().poll(cx).is_pending() {
+        let long = deadline.checked_sub(LAST_STRETCH).filter(|end| *end > now);
+        let until = long.unwrap_or(deadline);
+        let armed = self.0.get_or_insert_with(|| {
+            Box::new(Armed {
+                coarse: Box::pin(tokio::time::sleep_until(until)),
+                asked: None,
+            })
+        });
+        if long.is_none() && armed.ask_precise(cx, deadline) {
             return Poll::Pending;
         }
-        if coarse < deadline {
-            // The long stretch ended just now.
+        if armed.coarse.deadline() != until {
+            armed.coarse.as_mut().reset(until);
+        }
+        if armed.coarse.as_mut().poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        // The long stretch may have ended just now.
+        if until < deadline {
             return self.poll(cx, deadline);
         }
         Poll::Ready(())
     }
+}
 
+impl Armed {
+    /// Whether the precise timer will wake the task at `deadline`.
     #[cfg(target_os = "linux")]
-    fn ask_precise(&mut self, cx: &mut Context<'_>, deadline: Instant) {
+    fn ask_precise(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
         if self.asked != Some(deadline) && precise::wake_at(deadline, cx.waker()) {
             self.asked = Some(deadline);
         }
+        self.asked == Some(deadline)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn ask_precise(&mut self, _cx: &mut Context<'_>, _deadline: Instant) {}
+    fn ask_precise(&mut self, _cx: &mut Context<'_>, _deadline: Instant) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +176,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), t);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_alarm_can_be_moved_and_is_never_early() {
         let start = now();
         let mut alarm = Alarm::default();

@@ -1,6 +1,6 @@
 //! One connection at one proxy: which rules it knows, and the operations that it carries.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +17,8 @@ use crate::state::Stopping;
 #[derive(Debug)]
 pub struct Session {
     crossing: Arc<Crossing>,
-    client: SocketAddr,
+    /// Who dialled: address and port.
+    client: (IpAddr, u16),
     ordinal: u64,
     course: Course,
     /// What of its course rules still wait for.
@@ -51,7 +52,7 @@ impl Crossing {
     pub fn session(self: &Arc<Self>, client: SocketAddr) -> Session {
         let snapshot = self.context.state.snapshot();
         Session {
-            client,
+            client: (client.ip(), client.port()),
             course: Course::begin(),
             awaited: None,
             ordinal: self.connections.fetch_add(1, Relaxed) + 1,
@@ -72,7 +73,7 @@ impl Session {
     /// Who dialled.
     #[must_use]
     pub fn client(&self) -> SocketAddr {
-        self.client
+        self.client.into()
     }
 
     /// Adopts the rules that are in force now; answers whether there was a change. An atomic load
@@ -261,7 +262,7 @@ impl Session {
 
     fn facts<'a>(&'a self, http: Option<Request<'a>>, bytes: u64) -> Facts<'a> {
         Facts {
-            client: self.client.ip().to_canonical(),
+            client: self.client.0.to_canonical(),
             connection: self.ordinal,
             bytes,
             age: self.course.age(),

@@ -132,28 +132,33 @@ impl Witness {
 
     /// A delivery to the upstream is begun (it is dialled for it); answers its number.
     #[must_use]
-    pub fn deliver(&self) -> usize {
+    pub fn deliver(&self) -> u32 {
         self.note(|r| {
             // Mostly it stays with one.
             r.upstream.reserve_exact(1);
             r.upstream.push(Delivery::default());
-            r.upstream.len() - 1
+            (r.upstream.len() - 1) as u32
         })
     }
 
-    fn delivery<R: Default>(&self, n: usize, change: impl FnOnce(&mut Delivery) -> R) -> R {
-        self.note(|r| r.upstream.get_mut(n).map(change).unwrap_or_default())
+    fn delivery<R: Default>(&self, n: u32, change: impl FnOnce(&mut Delivery) -> R) -> R {
+        self.note(|r| {
+            r.upstream
+                .get_mut(n as usize)
+                .map(change)
+                .unwrap_or_default()
+        })
     }
 
     /// The first byte was written to the upstream.
-    pub fn sent(&self, delivery: usize) {
+    pub fn sent(&self, delivery: u32) {
         self.delivery(delivery, |d| {
             d.sent_at.get_or_insert_with(Timestamp::now);
         });
     }
 
     /// The upstream's answer has begun.
-    pub fn answered(&self, delivery: usize, status: Option<u16>) {
+    pub fn answered(&self, delivery: u32, status: Option<u16>) {
         let took = self.delivery(delivery, |d| {
             if d.answered_at.is_some() {
                 return None;
@@ -170,12 +175,12 @@ impl Witness {
     }
 
     /// `n` bytes more of the answer were read.
-    pub fn answer_bytes(&self, delivery: usize, n: usize) {
+    pub fn answer_bytes(&self, delivery: u32, n: usize) {
         self.delivery(delivery, |d| d.bytes += n as u64);
     }
 
     /// There is no answer, or not all of it, because of this. The first reason stands.
-    pub fn failed(&self, delivery: usize, error: impl Into<String>) {
+    pub fn failed(&self, delivery: u32, error: impl Into<String>) {
         self.delivery(delivery, |d| {
             d.error.get_or_insert_with(|| error.into());
         });

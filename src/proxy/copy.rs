@@ -218,7 +218,7 @@ impl Copy {
         &self,
         mut socket: TcpStream,
         first: Bytes,
-        delivery: usize,
+        delivery: u32,
         answer: Answer,
     ) -> io::Result<()> {
         let (mut from, mut to) = socket.split();
@@ -301,7 +301,7 @@ impl Reading {
         buffer: &mut BytesMut,
         eof: bool,
         witness: &Witness,
-        delivery: usize,
+        delivery: u32,
     ) -> io::Result<bool> {
         let asked = match &self.answer {
             Answer::Stream => {

@@ -53,8 +53,6 @@ impl Empty for Queue {
 pub(super) struct Lane {
     /// Mostly what is read can be written at once.
     queue: Rare<Queue>,
-    /// What was put in, in bytes, over all time.
-    taken: u64,
     /// What was written to the peer, in bytes, over all time.
     written: u64,
     crossing: Arc<Crossing>,
@@ -77,7 +75,6 @@ impl Lane {
     pub(super) fn new(crossing: Arc<Crossing>) -> Self {
         Self {
             queue: Rare::default(),
-            taken: 0,
             written: 0,
             crossing,
         }
@@ -87,9 +84,9 @@ impl Lane {
         self.queue.pieces.is_empty()
     }
 
-    /// The position up to which bytes were put in.
+    /// The position up to which bytes were put in, but for those that were thrown away.
     pub(super) fn taken(&self) -> u64 {
-        self.taken
+        self.written + self.queue.bytes as u64
     }
 
     /// The position up to which bytes were written.
@@ -126,14 +123,12 @@ impl Lane {
 
     /// Notes bytes that were written to the peer without going through the lane.
     pub(super) fn count_passed(&mut self, n: usize) {
-        self.taken += n as u64;
         self.written += n as u64;
     }
 
     /// Puts bytes behind all others.
     pub(super) fn push(&mut self, bytes: Bytes, arrived: Instant, hold: Hold, phase: Phase) {
         let len = bytes.len();
-        self.taken += len as u64;
         self.queue.bytes += len;
         self.crossing.context.held.add(len);
         self.put(Piece {
@@ -169,7 +164,6 @@ impl Lane {
             Some(peer) if self.queue.pieces.is_empty() => peer.write(cx, bytes).unwrap_or(0),
             _ => 0,
         };
-        self.taken += sent as u64;
         self.written += sent as u64;
         if sent < bytes.len() {
             let rest = Bytes::copy_from_slice(&bytes[sent..]);

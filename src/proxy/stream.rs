@@ -119,7 +119,7 @@ struct Stream {
     fate: Rare<Fate>,
     told: Told,
     /// The connection's own delivery, once the upstream is dialled; copies may come before it.
-    delivery: Option<usize>,
+    delivery: Option<u32>,
     /// A byte was written to the upstream.
     sent: bool,
     /// What had been written to the upstream when it last said something.
@@ -239,7 +239,9 @@ impl Stream {
 
     /// Whether it was accepted, and nothing was begun.
     fn is_new(&self) -> bool {
-        matches!(self.upstream, Upstream::None) && self.delivery.is_none() && self.fate.lost.is_none()
+        matches!(self.upstream, Upstream::None)
+            && self.delivery.is_none()
+            && self.fate.lost.is_none()
     }
 
     fn poll_dial(&mut self, cx: &mut Context<'_>, cuts: Cuts, deadline: &mut Option<Instant>) {

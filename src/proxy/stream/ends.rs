@@ -17,10 +17,9 @@ impl Stream {
     /// Takes up rules that want the connection to end.
     pub(super) fn end_later(&mut self, ends: Vec<(End, Receipt)>) {
         let now = clock::now();
-        let due = ends
-            .into_iter()
-            .map(|(end, receipt)| (now + end.after, end, receipt));
-        self.fate.ends.extend(due);
+        for (end, receipt) in ends {
+            self.fate.ends.push((now + end.after, end, receipt));
+        }
     }
 
     /// Ends the connection if a rule wants it now.

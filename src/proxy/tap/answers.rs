@@ -196,6 +196,7 @@ impl Core {
         // An answer is partly on its way as soon as its bytes are taken.
         if let Some(exchange) = self.awaiting.front_mut()
             && exchange.status.is_some()
+            && !self.client_gone
         {
             exchange.answer.end = self.down.taken();
         }
