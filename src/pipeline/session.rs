@@ -25,6 +25,7 @@ pub struct Session {
     awaited: Option<Box<Awaited>>,
     generation: u64,
     set: Arc<RuleSet>,
+    cuts: Cuts,
 }
 
 /// What the partitions in force do to a connection.
@@ -39,6 +40,18 @@ pub struct Cuts {
 }
 
 impl Cuts {
+    fn of(set: &RuleSet) -> Self {
+        let mut cuts = Self::default();
+        for cut in &set.cuts {
+            for direction in Direction::ALL {
+                cuts.silent[direction as usize] |= cut.cuts(direction);
+            }
+            cuts.refuse |= cut.mode() != Mode::Blackhole;
+            cuts.reset |= cut.mode() == Mode::Reset;
+        }
+        cuts
+    }
+
     /// Whether bytes of this direction are held.
     #[must_use]
     pub fn silences(&self, direction: Direction) -> bool {
@@ -51,13 +64,15 @@ impl Crossing {
     #[must_use]
     pub fn session(self: &Arc<Self>, client: SocketAddr) -> Session {
         let snapshot = self.context.state.snapshot();
+        let set = snapshot.rules_of(&self.edge.name);
         Session {
             client: (client.ip(), client.port()),
             course: Course::begin(),
             awaited: None,
             ordinal: self.connections.fetch_add(1, Relaxed) + 1,
             generation: snapshot.generation,
-            set: snapshot.rules_of(&self.edge.name),
+            cuts: Cuts::of(&set),
+            set,
             crossing: Arc::clone(self),
         }
     }
@@ -85,6 +100,7 @@ impl Session {
         let snapshot = self.crossing.context.state.snapshot();
         self.generation = snapshot.generation;
         self.set = snapshot.rules_of(&self.crossing.edge.name);
+        self.cuts = Cuts::of(&self.set);
         true
     }
 
@@ -109,15 +125,7 @@ impl Session {
     /// What the partitions in force do.
     #[must_use]
     pub fn cuts(&self) -> Cuts {
-        let mut cuts = Cuts::default();
-        for cut in &self.set.cuts {
-            for direction in Direction::ALL {
-                cuts.silent[direction as usize] |= cut.cuts(direction);
-            }
-            cuts.refuse |= cut.mode() != Mode::Blackhole;
-            cuts.reset |= cut.mode() == Mode::Reset;
-        }
-        cuts
+        self.cuts
     }
 
     /// The partitions that hold bytes of this direction.

@@ -19,6 +19,11 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }
 
+/// Lends the thread's buffer. Not to be asked for again meanwhile.
+pub(super) fn with_buffer<R>(read: impl FnOnce(&mut [u8]) -> R) -> R {
+    BUFFER.with_borrow_mut(|buffer| read(buffer))
+}
+
 /// What a read gave.
 #[derive(Debug)]
 pub(super) enum Read<R> {
@@ -73,7 +78,7 @@ impl Peer {
         cx: &mut Context<'_>,
         take: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> Poll<Read<R>> {
-        BUFFER.with_borrow_mut(|buffer| {
+        with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
             let done = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
             Poll::Ready(match done {

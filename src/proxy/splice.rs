@@ -12,6 +12,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::peer::with_buffer;
+
 /// What a pipe should hold; less where the system allows no more.
 const PIPE_SIZE: usize = 1 << 20;
 /// Empty pipes that are kept, for as long as anything bulky is under way.
@@ -131,6 +133,29 @@ impl Bulk {
             _ => pipe.give_back(),
         }
         read
+    }
+
+    /// Gives what is in the pipe to `take`, piece by piece.
+    ///
+    /// # Errors
+    /// The pipe can't be read, which no pipe does that is not empty.
+    pub(super) fn take_back(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        while let Some(pipe) = &self.pipe
+            && self.inside > 0
+        {
+            let n = with_buffer(|buffer| {
+                let n = rustix::io::read(&pipe.read, &mut *buffer)?;
+                take(&buffer[..n]);
+                io::Result::Ok(n)
+            })?;
+            self.inside = self
+                .inside
+                .checked_sub(n)
+                .filter(|_| n > 0)
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+        }
+        self.pipe.take().into_iter().for_each(Pipe::give_back);
+        Ok(())
     }
 
     /// Writes what is in the pipe; answers how much of it went.

@@ -1,11 +1,12 @@
 //! A connection as bytes with no known messages: the whole connection is one operation.
 //!
-//! Here bytes move (`bulk`: through the kernel, where nobody looks at them); `late` asks the rules
-//! whose conditions come to hold meanwhile; `ends` is about how a connection ends, and what its
+//! Here bytes move (`bulk`: through the kernel, where nobody looks at them); `intake` says what becomes
+//! of those that were read; `late` asks the rules whose conditions come to hold meanwhile; `ends` is about how a connection ends, and what its
 //! record says then.
 
 mod bulk;
 mod ends;
+mod intake;
 mod late;
 
 use std::io;
@@ -13,7 +14,6 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::copy::{self, Answer, Feed};
@@ -26,7 +26,7 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Then};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{ConnectAction, Cuts, Hold, Operation, Receipt, Session};
+use crate::pipeline::{ConnectAction, Hold, Operation, Receipt, Session};
 use crate::rare::{Empty, Rare};
 use crate::state::Stopping;
 
@@ -189,28 +189,20 @@ impl Stream {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.watch.watch_changes(cx);
-        if self.session.refresh() {
-            self.ask_again();
-        }
-        let cuts = self.session.cuts();
+        self.adopt_changes();
         if self.session.stopping() == Stopping::Now {
             self.operation.witness.blame(Cause::Proxy);
             self.end_client(Outcome::Closed);
             return Poll::Ready(());
         }
-        if cuts.reset || cuts.refuse && self.is_new() {
-            for cut in self.session.all_cuts() {
-                self.operation.witness.cut(cut, Phase::Connect);
-            }
-            self.upstream.reset();
-            self.end_client(Outcome::Reset);
-            return Poll::Ready(());
-        }
         let mut deadline = None;
-        self.poll_dial(cx, cuts, &mut deadline);
         loop {
-            let up = self.pump(cx, Direction::Upstream, cuts, &mut deadline);
-            let down = self.pump(cx, Direction::Downstream, cuts, &mut deadline);
+            if self.is_cut_off() {
+                return Poll::Ready(());
+            }
+            self.poll_dial(cx, &mut deadline);
+            let up = self.pump(cx, Direction::Upstream, &mut deadline);
+            let down = self.pump(cx, Direction::Downstream, &mut deadline);
             self.end_lost(&mut deadline);
             if !up && !down {
                 break;
@@ -218,14 +210,9 @@ impl Stream {
             if let Some(fate) = self.fate.written() {
                 fate.moved = None;
             }
-            if self.session.is_stale() {
-                // A change holds for the next byte that is read.
-                cx.waker().wake_by_ref();
-                break;
-            }
         }
         self.end_due(&mut deadline);
-        if self.is_over(cuts, &mut deadline) {
+        if self.is_over(&mut deadline) {
             return Poll::Ready(());
         }
         if let Some(at) = deadline
@@ -237,6 +224,27 @@ impl Stream {
         Poll::Pending
     }
 
+    /// Takes up what has changed.
+    fn adopt_changes(&mut self) {
+        if self.session.refresh() {
+            self.ask_again();
+        }
+    }
+
+    /// Whether a partition has reset this connection, or refuses it.
+    fn is_cut_off(&mut self) -> bool {
+        let cuts = self.session.cuts();
+        if !(cuts.reset || cuts.refuse && self.is_new()) {
+            return false;
+        }
+        for cut in self.session.all_cuts() {
+            self.operation.witness.cut(cut, Phase::Connect);
+        }
+        self.upstream.reset();
+        self.end_client(Outcome::Reset);
+        true
+    }
+
     /// Whether it was accepted, and nothing was begun.
     fn is_new(&self) -> bool {
         matches!(self.upstream, Upstream::None)
@@ -244,7 +252,7 @@ impl Stream {
             && self.fate.lost.is_none()
     }
 
-    fn poll_dial(&mut self, cx: &mut Context<'_>, cuts: Cuts, deadline: &mut Option<Instant>) {
+    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
         if self.is_new() && self.client.is_some() && self.told == Told::Nothing {
             let due = self.fate.dial_hold.due(self.session.accepted());
             if due > clock::now() {
@@ -252,7 +260,7 @@ impl Stream {
                 sooner(deadline, due);
                 return;
             }
-            if cuts.silences(Direction::Upstream) {
+            if self.session.cuts().silences(Direction::Upstream) {
                 for cut in self.session.cutting(Direction::Upstream) {
                     self.operation.witness.cut(cut, Phase::Connect);
                 }
@@ -277,30 +285,23 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
-        cuts: Cuts,
         deadline: &mut Option<Instant>,
     ) -> bool {
         if self.session.awaits() {
             self.ask_late(deadline);
         }
-        let cut = cuts.silences(direction);
+        let cut = self.session.cuts().silences(direction);
         self.flush(cx, direction, cut, deadline);
         let clear = !cut && !self.operation.is_chosen() && self.fate.feeds.is_empty();
         let bulky = clear && !self.session.awaits_bytes();
         if let Some(more) = self.pump_bulk(cx, direction, bulky) {
             return more;
         }
-        let before = self.read();
-        let upwards = direction == Direction::Upstream;
-        let (source, target) = match direction {
-            Direction::Upstream => (self.client.as_mut(), self.upstream.peer()),
-            Direction::Downstream => (self.upstream.peer(), self.client.as_mut()),
-        };
-        let half = &mut self.halves[direction as usize];
+        let (source, target, mut intake) = self.parts(direction);
         let Some(source) = source.filter(|peer| !peer.eof) else {
             return false;
         };
-        let room = half.sink || half.lane.has_room(cut, deadline);
+        let room = intake.half.sink || intake.half.lane.has_room(cut, deadline);
         if !room {
             // No read would tell that the source is gone.
             let broken = if clear { None } else { source.broken() };
@@ -316,58 +317,12 @@ impl Stream {
                 }
             };
         }
-        let fate = &mut self.fate;
-        if upwards && !fate.feeds.iter().all(|feed| feed.poll_room(cx).is_ready()) {
+        let mut feeds = intake.fate.feeds.iter();
+        if direction == Direction::Upstream && !feeds.all(|feed| feed.poll_room(cx).is_ready()) {
             return false;
         }
-        let (session, operation) = (&mut self.session, &mut self.operation);
-        let delivery = self.delivery.unwrap_or_default();
         let read = source.poll_read(cx, |cx, bytes| {
-            let meters = &session.crossing().meters;
-            meters.bytes(direction, bytes.len());
-            if !upwards && half.read == 0 {
-                operation.witness.answered(delivery, None);
-            }
-            half.read += bytes.len() as u64;
-            if half.sink {
-                fate.lost_at = Some(clock::now());
-                return false;
-            }
-            if upwards && session.learn(bytes) {
-                let wanted = session.readopt(operation, before);
-                half.sink = late::end_before(direction, wanted, fate);
-                if half.sink {
-                    return false;
-                }
-            }
-            if clear && !operation.is_chosen() {
-                half.lane.pass(cx, target, bytes);
-                return bulky && bytes.len() == READ_SIZE;
-            }
-            let now = clock::now();
-            let copy = Bytes::copy_from_slice(bytes);
-            for feed in fate.feeds.iter().filter(|_| upwards) {
-                feed.push(copy.clone(), now);
-            }
-            let action = operation.on_chunk(direction, copy, now);
-            for (bytes, hold) in action.pieces {
-                half.lane.push(bytes, now, hold, Phase::Stream);
-            }
-            for receipt in action.altered {
-                receipt.injected(Phase::Stream);
-            }
-            if let Some((end, receipt)) = action.end {
-                half.sink = true;
-                // A later one would end it before what this one lets pass has arrived.
-                fate.finale.get_or_insert((direction, end, receipt));
-            }
-            if let Some((then, receipt)) = action.discard {
-                receipt.injected(Phase::Stream);
-                half.sink = true;
-                fate.lost_at = Some(now);
-                fate.lost = Some((then, receipt));
-            }
-            false
+            intake.take(cx, target, bytes) && bulky && bytes.len() == READ_SIZE
         });
         match read {
             Poll::Pending => return false,
@@ -375,7 +330,10 @@ impl Stream {
                 self.note_sent();
                 self.note_read(direction, full);
             }
-            Poll::Ready(Read::Eof) => self.ended(direction),
+            Poll::Ready(Read::Eof) => {
+                self.adopt_changes();
+                self.ended(direction);
+            }
             Poll::Ready(Read::Broken(error)) => self.source_broken(direction, &error),
         }
         true

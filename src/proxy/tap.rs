@@ -91,14 +91,15 @@ impl Tap {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.watch.watch_changes(cx);
-        if self.core.session.refresh() {
-            self.core.cuts = self.core.session.cuts();
-        }
-        if self.is_stopped() || self.is_cut_off() {
+        self.core.session.refresh();
+        if self.is_stopped() {
             return Poll::Ready(());
         }
         let mut deadline = None;
         loop {
+            if self.is_cut_off() {
+                return Poll::Ready(());
+            }
             self.poll_dial(cx);
             let up = self.pump_up(cx, &mut deadline);
             self.core.answer_locally();
@@ -152,7 +153,9 @@ impl Tap {
     fn is_cut_off(&mut self) -> bool {
         let core = &mut self.core;
         let new = matches!(self.upstream, Upstream::None) && core.awaiting.is_empty();
-        if !(core.cuts.reset || core.cuts.refuse && new && core.telling.is_empty()) {
+        if !(core.session.cuts().reset
+            || core.session.cuts().refuse && new && core.telling.is_empty())
+        {
             return false;
         }
         // An answer that the client's host has already is none of the partition's doing.
@@ -182,7 +185,7 @@ impl Tap {
 
     fn poll_dial(&mut self, cx: &mut Context<'_>) {
         let core = &mut self.core;
-        let wanted = !core.up.is_empty() && !core.cuts.silences(Direction::Upstream);
+        let wanted = !core.up.is_empty() && !core.session.cuts().silences(Direction::Upstream);
         if matches!(self.upstream, Upstream::None) && wanted {
             self.upstream.dial(&core.session.crossing().edge);
         }
@@ -202,7 +205,7 @@ impl Tap {
     /// Moves what can be moved towards the upstream. Answers whether more may follow at once.
     fn pump_up(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
         let core = &mut self.core;
-        let cut = core.cuts.silences(Direction::Upstream);
+        let cut = core.session.cuts().silences(Direction::Upstream);
         if let Some(upstream) = self.upstream.peer().filter(|_| !cut) {
             match core.up.flush(cx, upstream) {
                 Flushed::Held(due) => sooner(deadline, due),
@@ -232,6 +235,8 @@ impl Tap {
         let read = client.poll_read(cx, |cx, bytes| {
             let crossing = core.session.crossing();
             crossing.meters.bytes(Direction::Upstream, bytes.len());
+            // A change that was made before they were read holds for them.
+            core.session.refresh();
             if core.awaiting.len() < MOST_AWAITING {
                 core.client_bytes(cx, upstream, bytes);
             }
@@ -258,7 +263,7 @@ impl Tap {
         self.flush_down(cx, deadline);
         let core = &mut self.core;
         let sunk = core.fate.is_some() || core.client_gone;
-        let cut = core.cuts.silences(Direction::Downstream);
+        let cut = core.session.cuts().silences(Direction::Downstream);
         let room = !core.awaits_copy() && (sunk || core.down.has_room(cut, deadline));
         let Upstream::Open(upstream) = &mut self.upstream else {
             return false;
@@ -285,6 +290,7 @@ impl Tap {
         let read = upstream.poll_read(cx, |cx, bytes| {
             let crossing = core.session.crossing();
             crossing.meters.bytes(Direction::Downstream, bytes.len());
+            core.session.refresh();
             core.upstream_bytes(cx, client, bytes);
         });
         match read {
@@ -320,7 +326,7 @@ impl Tap {
         let Some(client) = &mut self.client else {
             return;
         };
-        if !core.cuts.silences(Direction::Downstream) {
+        if !core.session.cuts().silences(Direction::Downstream) {
             match core.down.flush(cx, client) {
                 Flushed::Held(due) => sooner(deadline, due),
                 Flushed::Empty | Flushed::Full => {}
@@ -348,7 +354,7 @@ impl Tap {
         core.client_gone = true;
         core.down.clear();
         core.dead_end.get_or_insert(Cause::Client);
-        let cut = core.cuts.silences(Direction::Upstream);
+        let cut = core.session.cuts().silences(Direction::Upstream);
         if cut {
             // What a reset client sent is not delivered on heal.
             core.up.clear();
@@ -452,7 +458,7 @@ impl Tap {
             let until = *self
                 .linger
                 .get_or_insert_with(|| now + self.core.session.crossing().context.linger);
-            let cut = self.core.cuts.silences(Direction::Upstream);
+            let cut = self.core.session.cuts().silences(Direction::Upstream);
             if reachable && (self.core.is_owed() || cut) && until > now {
                 sooner(deadline, until);
                 return false;
@@ -489,7 +495,7 @@ impl Tap {
     fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
         let core = &self.core;
         let held = !core.up.is_empty() || !core.down.is_empty() || core.awaits_copy();
-        if held || core.cuts.silent != [false; 2] {
+        if held || core.session.cuts().silent != [false; 2] {
             return false;
         }
         let now = clock::now();

@@ -32,44 +32,54 @@ impl Stream {
         direction: Direction,
         clear: bool,
     ) -> Option<bool> {
-        let (source, target) = match direction {
-            Direction::Upstream => (self.client.as_mut(), self.upstream.peer()),
-            Direction::Downstream => (self.upstream.peer(), self.client.as_mut()),
-        };
-        let half = &mut self.halves[direction as usize];
-        let bulk = half.bulk.as_mut()?;
+        self.halves[direction as usize].bulk.as_ref()?;
+        let (source, target, mut intake) = self.parts(direction);
+        let bulk = intake.half.bulk.as_mut()?;
         let (Some(source), Some(target)) = (source, target) else {
-            half.bulk = None;
+            intake.half.bulk = None;
             return None;
         };
         if !bulk.is_drained() {
             return Some(match bulk.poll_drain(cx, target.socket()) {
                 Poll::Pending => false,
                 Poll::Ready(Ok(n)) => {
-                    half.lane.count_passed(n);
+                    intake.half.lane.count_passed(n);
                     true
                 }
                 Poll::Ready(Err(error)) => {
-                    half.bulk = None;
+                    intake.half.bulk = None;
                     self.target_broken(direction, &error);
                     true
                 }
             });
         }
         if !clear || source.eof || bulk.is_over() {
-            end(&mut half.bulk, &mut half.full_reads);
+            end(&mut intake.half.bulk, &mut intake.half.full_reads);
             return None;
         }
         match bulk.poll_fill(cx, source.socket()) {
             Poll::Pending => Some(false),
             Poll::Ready(Ok(0)) => {
                 source.eof = true;
-                end(&mut half.bulk, &mut half.full_reads);
+                end(&mut intake.half.bulk, &mut intake.half.full_reads);
+                self.adopt_changes();
                 self.ended(direction);
                 Some(true)
             }
+            // A change that was made before they were read holds for them: they come back.
+            Poll::Ready(Ok(_)) if intake.session.is_stale() => {
+                let mut bulk = intake.half.bulk.take()?;
+                let back = bulk.take_back(|bytes| {
+                    intake.take(cx, Some(&mut *target), bytes);
+                });
+                if let Err(error) = back {
+                    self.source_broken(direction, &error);
+                }
+                self.note_read(direction, false);
+                Some(true)
+            }
             Poll::Ready(Ok(n)) => {
-                half.read += n as u64;
+                intake.half.read += n as u64;
                 self.session.crossing().meters.bytes(direction, n);
                 if direction == Direction::Downstream {
                     self.heard = self.halves[UP].lane.written();
@@ -78,7 +88,7 @@ impl Stream {
             }
             // No pipe to be had, or a broken socket: the usual read tells.
             Poll::Ready(Err(_)) => {
-                end(&mut half.bulk, &mut half.full_reads);
+                end(&mut intake.half.bulk, &mut intake.half.full_reads);
                 None
             }
         }

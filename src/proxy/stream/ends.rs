@@ -8,7 +8,7 @@ use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Side, Then};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Cuts, Receipt};
+use crate::pipeline::Receipt;
 use crate::proxy::peer::Peer;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::watch::{CLOSING, SETTLING, sooner};
@@ -173,7 +173,7 @@ impl Stream {
     }
 
     /// Whether nothing is left to do.
-    pub(super) fn is_over(&mut self, cuts: Cuts, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn is_over(&mut self, deadline: &mut Option<Instant>) -> bool {
         if self.upstream_broken && self.halves[DOWN].lane.is_empty() && self.told == Told::Nothing {
             self.note_acknowledged();
             self.told = Told::Ended(Outcome::Reset);
@@ -185,7 +185,7 @@ impl Stream {
         let Some(client) = &self.client else {
             let answered = self.halves[DOWN].read > 0;
             let upstream_done = self.upstream.peer().is_none_or(|peer| peer.eof || answered);
-            let delivered = self.halves[UP].lane.is_empty() && !cuts.silent[UP];
+            let delivered = self.halves[UP].lane.is_empty() && !self.session.cuts().silent[UP];
             let waits = self.fate.linger.filter(|at| *at > clock::now());
             return match waits {
                 Some(until) if !(upstream_done && delivered) => {
@@ -212,7 +212,7 @@ impl Stream {
             self.upstream.peer().is_some_and(|peer| peer.eof),
         ];
         if halves == [true, false] || halves == [false, true] {
-            return self.is_deserted(cuts, deadline);
+            return self.is_deserted(deadline);
         }
         if !client.eof {
             return false;
@@ -253,12 +253,12 @@ impl Stream {
 
     /// Whether one side has ended and, with nothing on its way that a fault or a partition holds,
     /// no byte has moved for too long: who has gone looks like one who half-closed.
-    fn is_deserted(&mut self, cuts: Cuts, deadline: &mut Option<Instant>) -> bool {
+    fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
         let on_its_way = |half: &Half| {
             !half.lane.is_empty() || half.bulk.as_ref().is_some_and(|bulk| !bulk.is_drained())
         };
         let held = self.halves.iter().any(on_its_way);
-        if held || cuts.silent != [false; 2] || self.fate.lost.is_some() {
+        if held || self.session.cuts().silent != [false; 2] || self.fate.lost.is_some() {
             return self.fate.lost.is_some() && self.is_lost_for_good(deadline);
         }
         let now = clock::now();

@@ -190,7 +190,7 @@ impl Core {
 
     fn pass_down(&mut self, cx: &mut Context<'_>, client: Option<&mut Peer>, bytes: &[u8]) {
         if !bytes.is_empty() {
-            let client = client.filter(|_| !self.cuts.silent[1]);
+            let client = client.filter(|_| !self.session.cuts().silent[1]);
             self.down.pass(cx, client, bytes);
         }
         // An answer is partly on its way as soon as its bytes are taken.

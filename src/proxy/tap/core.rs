@@ -11,7 +11,7 @@ use crate::clock::Instant;
 use crate::evidence::Cause;
 use crate::faults::Then;
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Cuts, Receipt, Session};
+use crate::pipeline::{Receipt, Session};
 use crate::protocol::http1::{MAX_HEAD, RequestFramer, ResponseFramer};
 use crate::proxy::lane::Lane;
 
@@ -32,7 +32,6 @@ pub(super) struct Core {
     pub(super) awaiting: VecDeque<Exchange>,
     /// Requests whose answers are on their way, until the client's host has them.
     pub(super) telling: VecDeque<Exchange>,
-    pub(super) cuts: Cuts,
     /// No further request goes on, because of this.
     pub(super) dead_end: Option<Cause>,
     /// Behind what is on its way nothing more goes to the client; then this becomes of it (once
@@ -50,7 +49,6 @@ impl Core {
     pub(super) fn new(session: Session) -> Self {
         let crossing = session.crossing().clone();
         Self {
-            cuts: session.cuts(),
             session,
             requests: RequestFramer::default(),
             responses: ResponseFramer::default(),
@@ -94,14 +92,14 @@ impl Core {
 
     /// Notes which requests a partition holds, and which answers.
     pub(super) fn note_cuts(&self) {
-        if self.cuts.silences(Direction::Upstream) && !self.up.is_empty() {
+        if self.session.cuts().silences(Direction::Upstream) && !self.up.is_empty() {
             for exchange in self.awaiting.iter().filter(|e| e.is_forwarded() && !e.sent) {
                 for cut in self.session.cutting(Direction::Upstream) {
                     exchange.operation.witness.cut(cut, Phase::Request);
                 }
             }
         }
-        if self.cuts.silences(Direction::Downstream) && !self.down.is_empty() {
+        if self.session.cuts().silences(Direction::Downstream) && !self.down.is_empty() {
             let begun = self.awaiting.iter().take(1).filter(|e| e.status.is_some());
             for exchange in self.telling.iter().filter(|e| !e.is_told).chain(begun) {
                 for cut in self.session.cutting(Direction::Downstream) {
@@ -125,7 +123,7 @@ impl Core {
             return true;
         }
         self.up
-            .has_room(self.cuts.silences(Direction::Upstream), deadline)
+            .has_room(self.session.cuts().silences(Direction::Upstream), deadline)
             && self.awaiting.len() < MOST_AWAITING
             && !self.waits_for_copy()
             && self.from_client.len() <= MAX_HEAD

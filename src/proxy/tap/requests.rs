@@ -162,7 +162,7 @@ impl Core {
         if bytes.is_empty() {
             return;
         }
-        let upstream = upstream.filter(|_| !self.cuts.silent[0]);
+        let upstream = upstream.filter(|_| !self.session.cuts().silent[0]);
         self.up.pass(cx, upstream, bytes);
         let written = self.up.written();
         for exchange in self.awaiting.iter_mut().rev().take_while(|e| !e.sent) {
