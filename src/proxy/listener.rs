@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -141,7 +141,15 @@ impl Entrance {
         cx: &mut Context<'_>,
         door: &Arc<Door>,
     ) -> Poll<io::Result<(TcpStream, Arrival)>> {
-        let _turn = door.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = match door.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                // Another worker is at it, and done in no time: cheaper than to sleep for it.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
         let (socket, client) = ready!(self.listener.poll_accept(cx))?;
         Poll::Ready(Ok((socket, Arrival::new(door, client))))
     }

@@ -36,10 +36,8 @@ pub(super) enum Read<R> {
 }
 
 /// How long a connection may be silent before the system asks whether the other host is still
-/// there, and how often it asks then. It gives up after nine times (tcp(7)).
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10));
+/// there. It asks again and gives up as the system is set up (tcp(7)).
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
 
 /// Sets up a socket: what is written goes at once, and a host that is gone is found out. What a
 /// listener has been given, the connections that it accepts have too (Linux).

@@ -140,13 +140,13 @@ pub(super) struct Choice(Arc<[Worker]>);
 impl Choice {
     /// The worker for a connection that `acceptor` has accepted: itself, unless another one has
     /// clearly fewer. To pass a connection on costs a wake-up of another thread, so that of many
-    /// connections a quarter may be more; of a few, each may be a bulk of bytes.
+    /// connections a half may be more; of a few, each may be a bulk of bytes.
     pub(super) fn of<'a>(&'a self, acceptor: &'a Worker) -> &'a Worker {
         let Some(idlest) = self.0.iter().min_by_key(|worker| worker.load()) else {
             return acceptor;
         };
         let least = idlest.load();
-        if acceptor.load() > least + least / 4 {
+        if acceptor.load() > least + least / 2 {
             idlest
         } else {
             acceptor
@@ -168,7 +168,7 @@ mod tests {
             carried.push(choice.of(&choice.0[0]).take_on());
             let loads = [choice.0[0].load(), choice.0[1].load()];
             assert_eq!(loads[0] + loads[1], n);
-            assert!(loads[0].abs_diff(loads[1]) <= 1 + n / 8, "{loads:?}");
+            assert!(loads[0].abs_diff(loads[1]) <= 1 + n / 4, "{loads:?}");
         }
         drop(carried);
         assert_eq!(choice.0[0].load() + choice.0[1].load(), 0);
