@@ -6,16 +6,15 @@ mod support;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firedrill::evidence::{Class, Outcome};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use support::process::{Firedrill, Process, eventually, output, program};
+use support::process::{Process, eventually, output, program};
+use support::programs::*;
 use support::{Server, soon};
 
 fn curl(args: &[&str]) -> Command {
@@ -26,136 +25,54 @@ fn curl(args: &[&str]) -> Command {
     command
 }
 
-fn redis_cli(addr: SocketAddr, args: &[&str]) -> Command {
-    let mut command = program("redis-cli", "redis-tools");
-    let (host, port) = (addr.ip().to_string(), addr.port().to_string());
-    command.args(["-h", &host, "-p", &port]).args(args);
-    command
+async fn nginx() -> Program {
+    Program::start(|dir, addr| {
+        let root = dir.join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("hello.txt"), "hello from nginx\n").unwrap();
+        fs::write(root.join("digits.txt"), "0123456789".repeat(100)).unwrap();
+        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
+            .join(" ");
+        let conf = format!(
+            "daemon off; master_process off; pid {0}/pid; error_log stderr warn;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{ {temp} log_format l '$connection $request_method $uri $status'; access_log {0}/access.log l;\n\
+             server {{ listen {addr}; root {0}/root; keepalive_timeout 60s; }} }}\n",
+            dir.display()
+        );
+        let file = dir.join("nginx.conf");
+        fs::write(&file, conf).unwrap();
+        let mut nginx = program("nginx", "nginx-light");
+        nginx.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
+        nginx
+    })
+    .await
 }
 
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout)
-        .trim_end()
-        .to_owned()
-}
-
-/// A server program on a port of its own.
-struct Program {
-    addr: SocketAddr,
-    dir: TempDir,
-    _process: Process,
-}
-
-impl Program {
-    /// Starts what `command` makes for a directory and a free address. Another may take the port
-    /// meanwhile; then it is tried again.
-    async fn start(command: impl Fn(&Path, SocketAddr) -> Command) -> Self {
-        let mut said = String::new();
-        for _ in 0..5 {
-            let dir = tempfile::tempdir().unwrap();
-            let addr = Server::nobody().await;
-            let mut command = command(dir.path(), addr);
-            let mut process = Process::spawn(command.stdout(Stdio::null()));
-            let up = eventually("it listens, or it ends", async || {
-                let up = TcpStream::connect(addr).await.is_ok();
-                (up || process.ended().is_some()).then_some(up)
-            })
-            .await;
-            if up && process.ended().is_none() {
-                return Self {
-                    addr,
-                    dir,
-                    _process: process,
-                };
-            }
-            said += &process.log();
-        }
-        panic!("it does not start: {said}");
-    }
-
-    async fn nginx() -> Self {
-        Self::start(|dir, addr| {
-            let root = dir.join("root");
-            fs::create_dir(&root).unwrap();
-            fs::write(root.join("hello.txt"), "hello from nginx\n").unwrap();
-            fs::write(root.join("digits.txt"), "0123456789".repeat(100)).unwrap();
-            let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
-                .join(" ");
-            let conf = format!(
-                "daemon off; master_process off; pid {0}/pid; error_log stderr warn;\n\
-                 events {{ worker_connections 512; }}\n\
-                 http {{ {temp} log_format l '$connection $request_method $uri $status'; access_log {0}/access.log l;\n\
-                 server {{ listen {addr}; root {0}/root; keepalive_timeout 60s; }} }}\n",
-                dir.display()
-            );
-            let file = dir.join("nginx.conf");
-            fs::write(&file, conf).unwrap();
-            let mut nginx = program("nginx", "nginx-light");
-            nginx.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
-            nginx
-        })
-        .await
-    }
-
-    /// A TLS server that answers with each line reversed.
-    async fn openssl() -> Self {
-        Self::start(|dir, addr| {
-            let mut made = program("openssl", "openssl");
-            made.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"])
-                .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
-                .args(["-subj", "/CN=localhost", "-keyout", "key", "-out", "cert"])
-                .current_dir(dir);
-            let made = made.output().unwrap();
-            assert!(made.status.success(), "{made:?}");
-            let mut server = program("openssl", "openssl");
-            server
-                .args(["s_server", "-accept", &addr.to_string(), "-rev"])
-                .args(["-key", "key", "-cert", "cert"])
-                .current_dir(dir);
-            server
-        })
-        .await
-    }
-
-    async fn redis() -> Self {
-        Self::start(|dir, addr| {
-            let mut redis = program("redis-server", "redis-server");
-            redis.args(["--bind", "127.0.0.1", "--port", &addr.port().to_string()]);
-            redis
-                .args(["--save", "", "--appendonly", "no", "--dir"])
-                .arg(dir);
-            redis
-        })
-        .await
-    }
-}
-
-/// Bytes in which each mebibyte differs from every other.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes
-}
-
-async fn proxy(upstream: SocketAddr, protocol: &str, more: &str) -> (Firedrill, SocketAddr) {
-    let firedrill = Firedrill::start(&format!(
-        "proxies: [{{ name: p, listen: 127.0.0.1:0, upstream: {upstream}, protocol: {protocol} }}]\n{more}"
-    ))
-    .await;
-    let addr = firedrill.proxy("p").await;
-    (firedrill, addr)
+/// A TLS server that answers with each line reversed.
+async fn openssl() -> Program {
+    Program::start(|dir, addr| {
+        let mut made = program("openssl", "openssl");
+        made.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-subj", "/CN=localhost", "-keyout", "key", "-out", "cert"])
+            .current_dir(dir);
+        let made = made.output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut server = program("openssl", "openssl");
+        server
+            .args(["s_server", "-accept", &addr.to_string(), "-rev"])
+            .args(["-key", "key", "-cert", "cert"])
+            .current_dir(dir);
+        server
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_and_nginx() {
-    let nginx = Program::nginx().await;
+    let nginx = nginx().await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let url = |path: &str| format!("http://{addr}{path}");
 
@@ -229,7 +146,7 @@ async fn curl_and_nginx() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_urls_in_one_curl_use_one_connection_on_both_sides() {
-    let nginx = Program::nginx().await;
+    let nginx = nginx().await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let (one, two) = (
         format!("http://{addr}/hello.txt"),
@@ -254,7 +171,7 @@ async fn two_urls_in_one_curl_use_one_connection_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_sees_faults_as_such() {
-    let nginx = Program::nginx().await;
+    let nginx = nginx().await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let url = format!("http://{addr}/hello.txt");
     // curl's own exit codes: 52 an empty answer, 56 a reset, 28 a timeout.
@@ -285,7 +202,7 @@ async fn curl_sees_faults_as_such() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_of_nginx_is_the_same_through_both_modes() {
-    let nginx = Program::nginx().await;
+    let nginx = nginx().await;
     let file = noise(64 << 20);
     fs::write(nginx.dir.path().join("root/noise.bin"), &file).unwrap();
     for protocol in ["http", "tcp"] {
@@ -398,7 +315,7 @@ async fn reversed(addr: SocketAddr, host: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_to_one_host_is_reset_and_to_others_passes() {
-    let server = Program::openssl().await;
+    let server = openssl().await;
     let (firedrill, addr) = proxy(server.addr, "tcp", "").await;
     let inject = "inject p reset --name hosts --sni *.Example.com --client 127.0.0.0/8 --limit 1";
     let made = firedrill

@@ -4,6 +4,7 @@
 
 pub mod pay;
 pub mod process;
+pub mod programs;
 pub mod raw;
 
 use std::io;

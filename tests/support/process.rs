@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use firedrill::client::Client;
 use firedrill::evidence::{Class, Record};
@@ -20,38 +21,43 @@ use super::{soon, until};
 /// A child process that does not outlive the test.
 pub struct Process {
     child: Child,
-    log: Arc<Mutex<String>>,
+    log: Kept,
+    said: Kept,
 }
 
 impl Process {
-    /// Starts a command; what it says on stderr is kept.
+    /// Starts a command; what it says on stderr is kept, and on stdout where that is piped.
     pub fn spawn(command: &mut Command) -> Self {
         let program = command.get_program().to_owned();
         let mut child = command
-            .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("can't start {}: {error}", program.display()));
-        let log = Arc::<Mutex<String>>::default();
-        let kept = Arc::clone(&log);
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
-            }
-        });
-        Self { child, log }
+        Self {
+            log: Kept::from(child.stderr.take()),
+            said: Kept::from(child.stdout.take()),
+            child,
+        }
+    }
+
+    /// Says a line to it, where its stdin is piped.
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has said so far.
+    /// What it has said on stderr so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
+    }
+
+    /// What it has said on stdout so far.
+    pub fn said(&self) -> String {
+        self.said.text()
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -68,6 +74,32 @@ impl Process {
         let what = format!("process {} ends", self.child.id());
         until(&what, || self.ended()).await
     }
+
+    /// Waits for its end, a minute at the most, and for all that it said.
+    pub async fn finish(mut self) -> Ended {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let is_whole = |kept: &Kept| kept.reading.is_finished();
+        loop {
+            let ended = self.ended();
+            if let Some(status) = ended.filter(|_| is_whole(&self.log) && is_whole(&self.said)) {
+                return Ended {
+                    code: status.code(),
+                    said: self.said(),
+                    log: self.log(),
+                };
+            }
+            assert!(Instant::now() < deadline, "{ended:?}: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// How a [`Process`] ended, and all that it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub said: String,
+    pub log: String,
 }
 
 impl Drop for Process {
@@ -75,6 +107,34 @@ impl Drop for Process {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The lines that have come from a pipe.
+struct Kept {
+    text: Arc<Mutex<String>>,
+    reading: JoinHandle<()>,
+}
+
+impl Kept {
+    fn from(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let text = Arc::<Mutex<String>>::default();
+        let kept = Arc::clone(&text);
+        let reading = thread::spawn(move || {
+            let lines = pipe
+                .into_iter()
+                .flat_map(|pipe| BufReader::new(pipe).lines());
+            for line in lines.map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        Self { text, reading }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
     }
 }
 
@@ -91,12 +151,13 @@ pub fn firedrill() -> Command {
 /// A program that must be there: one that is not is a failure, not a reason to skip.
 pub fn program(name: &str, package: &str) -> Command {
     let dirs = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&dirs)
-        // Servers often live where only root looks.
-        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into))
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file());
-    let path = found.unwrap_or_else(|| {
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&dirs).collect();
+    // Servers often live where only root looks, or where nobody does.
+    dirs.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into));
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    dirs.extend(versions.map(|entry| entry.unwrap().path().join("bin")));
+    let mut found = dirs.into_iter().map(|dir| dir.join(name));
+    let path = found.find(|path| path.is_file()).unwrap_or_else(|| {
         panic!("this test needs `{name}`: install it (apt-get install {package}), or use tests/run")
     });
     let mut command = Command::new(path);
@@ -240,13 +301,13 @@ impl Firedrill {
         })
         .await;
         let mut now = 0;
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        while std::time::Instant::now() < deadline {
+        let deadline = Instant::now() + super::PATIENCE;
+        while Instant::now() < deadline {
             now = descriptors(self.process.pid());
             if now == self.idle_descriptors {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!(
             "{now} descriptors are open, before there were {}: {:#?}",
@@ -263,7 +324,7 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
             if let Some(found) = condition().await {
                 return found;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     soon(what, waiting).await
