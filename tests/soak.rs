@@ -1,6 +1,7 @@
 //! Random faults come and go over random clients and upstreams that are killed at random, in the
-//! real binary; when all is over it stands where it began. `SOAK_SECONDS=60` for longer, `SOAK_SEED`
-//! for the same run again.
+//! real binary. A minute, in quarters: after each all is lifted and everyone gone, and the process
+//! stands where it stood before. Ten minutes, and `SOAK_SEED` for the same dice again:
+//! `SOAK_SECONDS=600 cargo test --release --test soak -- --nocapture`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -26,8 +27,12 @@ use tokio::task::JoinSet;
 
 const CLIENTS: usize = 24;
 
-/// Memory that a run may end with above where it began, in KiB: what the allocator keeps for later.
-const SLACK: u64 = 16 * 1024;
+/// The first of these is for what is made once: threads' stacks and buffers, the ledger, the
+/// allocator's arenas.
+const QUARTERS: u64 = 4;
+
+/// Memory that the last quarter may end with above the first, in KiB: what the allocator keeps.
+const SLACK: u64 = 8 * 1024;
 
 fn env(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |n| n.parse().unwrap())
@@ -183,30 +188,49 @@ fn rules() -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// Resident memory in KiB.
-fn resident(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let figure = line.unwrap().trim().trim_end_matches("kB").trim();
-    figure.parse().unwrap()
+/// What a process takes up when nobody is connected.
+#[derive(Debug)]
+struct Idle {
+    descriptors: usize,
+    threads: u64,
+    /// KiB.
+    resident: u64,
+}
+
+impl Idle {
+    fn of(pid: u32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let figure = |key: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
+            let figure = line.trim().trim_end_matches(" kB");
+            figure.parse().unwrap()
+        };
+        Self {
+            descriptors: descriptors(pid),
+            threads: figure("Threads:"),
+            resident: figure("VmRSS:"),
+        }
+    }
 }
 
 struct Soak {
     firedrill: Firedrill,
     proxies: [(SocketAddr, bool); 2],
-    seed: u64,
+    dice: Dice,
+    /// What the next client's dice begin with.
+    round: Arc<AtomicU64>,
 }
 
 impl Soak {
     /// Clients come and go, and faults with them, for so long; then all is lifted and everyone gone.
-    async fn run(&self, time: Duration) -> (usize, usize) {
+    /// Answers how many of both there were.
+    async fn run(&mut self, time: Duration) -> (usize, usize) {
         let stop = Arc::new(AtomicBool::new(false));
         let connected = Arc::new(AtomicUsize::new(0));
-        let round = Arc::new(AtomicU64::new(self.seed));
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             let (stop, connected) = (Arc::clone(&stop), Arc::clone(&connected));
-            let round = Arc::clone(&round);
+            let round = Arc::clone(&self.round);
             let proxies = self.proxies;
             clients.spawn(async move {
                 while !stop.load(Relaxed) {
@@ -217,7 +241,7 @@ impl Soak {
                 }
             });
         }
-        let mut dice = Dice(self.seed);
+        let dice = &mut self.dice;
         let mut switched = 0;
         let api = &self.firedrill.api;
         let end = Instant::now() + time;
@@ -249,7 +273,7 @@ impl Soak {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_returns_to_where_it_began() {
-    let time = Duration::from_secs(env("SOAK_SECONDS", 30));
+    let time = Duration::from_secs(env("SOAK_SECONDS", 60));
     let seed = env("SOAK_SEED", 42);
     let (tcp, http) = tokio::join!(upstream(seed, false), upstream(seed, true));
     // The ledger is full before memory is looked at.
@@ -272,33 +296,35 @@ partitions:
         (firedrill.proxy("bytes").await, false),
         (firedrill.proxy("web").await, true),
     ];
-    let soak = Soak {
+    let mut soak = Soak {
         firedrill,
         proxies,
-        seed,
+        dice: Dice(seed),
+        round: Arc::new(AtomicU64::new(seed)),
     };
-    let pid = soak.firedrill.process.pid();
-    // What is made once is made: threads' stacks and buffers, the ledger, the allocator's arenas.
-    soak.run(time / 3).await;
-    let (before, open) = (resident(pid), descriptors(pid));
-    let (connected, switched) = soak.run(time).await;
-    let (after, still) = (resident(pid), descriptors(pid));
-    println!(
-        "{connected} clients, {switched} changes in {time:?}; resident {before} -> {after} KiB; \
-         descriptors {open} -> {still}"
-    );
-    assert!(connected > 100 && switched > 50, "something happened");
-    assert_eq!(open, still, "open descriptors");
-    assert!(
-        after <= before + SLACK,
-        "resident memory: {before} -> {after} KiB"
-    );
-    let injected = soak
-        .firedrill
-        .metric("firedrill_faults_injected_total", &[])
-        .await;
-    println!("{injected} faults injected");
-    assert!(injected > 50);
+    println!("seconds | clients | changes | injected | descriptors | threads | resident, KiB");
+    let mut quarters = Vec::new();
+    for n in 1..=QUARTERS {
+        let (clients, changes) = soak.run(time / QUARTERS as u32).await;
+        let idle = Idle::of(soak.firedrill.process.pid());
+        let injected = soak
+            .firedrill
+            .metric("firedrill_faults_injected_total", &[])
+            .await;
+        println!(
+            "{:7} | {clients:7} | {changes:7} | {injected:8} | {:11} | {:7} | {:7}",
+            time.as_secs() * n / QUARTERS,
+            idle.descriptors,
+            idle.threads,
+            idle.resident,
+        );
+        assert!(clients > 100 && changes > 50, "something happened");
+        quarters.push(idle);
+    }
+    let (first, last) = (&quarters[0], &quarters[QUARTERS as usize - 1]);
+    assert_eq!(first.descriptors, last.descriptors);
+    assert_eq!(first.threads, last.threads);
+    assert!(last.resident <= first.resident + SLACK, "{quarters:#?}");
     for kind in faults::KINDS {
         let (rule, labels) = (kind.name, [format!("rule=\"{}\"", kind.name)]);
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
