@@ -1,6 +1,7 @@
 //! What holds for every fault on streams, whichever it is: it may be switched on and off a thousand
-//! times over busy and idle connections. The table is made from the registry; a kind that is not in
-//! [`example`] fails it. More connections: `CONFORMANCE_CONNECTIONS=100`.
+//! times over a hundred busy connections, a hundred idle ones, and some that come and go. No byte is
+//! lost, repeated or out of order beyond what the kind says, and nothing hangs. The table is made
+//! from the registry; a kind that is not in [`example`] fails it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,7 @@
 
 mod support;
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use firedrill::evidence::Class;
 use firedrill::faults::{self, Arg, Kind};
-use firedrill::operation::Layer;
 use firedrill::rules::Ttl;
 use firedrill::state::{Change, Source};
+use support::document::generated;
 use support::raw::*;
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,13 +31,15 @@ use tokio::task::JoinSet;
 
 const TOGGLES: usize = 1000;
 
-/// Enough at once to be carried in bulk.
-const BULK: usize = 400_000;
+const BUSY: usize = 100;
+const IDLE: usize = 100;
+/// Clients that say a little, close, and come anew.
+const GUESTS: usize = 10;
 
-fn connections() -> usize {
-    let given = std::env::var("CONFORMANCE_CONNECTIONS").ok();
-    given.map_or(30, |n| n.parse().unwrap())
-}
+/// Busy ones of which one sends enough at once to be carried in bulk.
+const BULK_EVERY: usize = 10;
+const BULK: usize = 400_000;
+const LITTLE: usize = 1400;
 
 /// What becomes of a connection's bytes under a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +54,16 @@ enum Law {
     Prefix,
 }
 
-impl Law {
-    fn keeps_standing(self) -> bool {
-        matches!(self, Self::Kept | Self::KeptIfStanding)
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kept => "every byte, once and in order",
+            Self::KeptIfStanding => {
+                "on connections that stood before, every byte, once and in order; new ones may end"
+            }
+            Self::Changed => "as many bytes in order, some of them changed",
+            Self::Prefix => "the beginning of what was sent",
+        })
     }
 }
 
@@ -166,6 +177,17 @@ impl Checked {
         .await
     }
 
+    /// Waits a while; `false`: the connection has ended.
+    async fn is_silent(&mut self) -> bool {
+        let mut byte = [0];
+        let read = self.socket.read(&mut byte);
+        match tokio::time::timeout(Duration::from_millis(20), read).await {
+            Err(_) => true,
+            Ok(Ok(n)) if n > 0 => panic!("it was sent what nobody said"),
+            Ok(_) => false,
+        }
+    }
+
     /// Says that it is done, and reads the rest.
     async fn finish(mut self) -> (Self, Ended) {
         // It may have been ended before.
@@ -185,6 +207,107 @@ fn take(law: Law, got: usize, sent: usize, bytes: &[u8]) -> usize {
     got + bytes.len()
 }
 
+/// What the clients of one run share.
+struct Crowd {
+    addr: SocketAddr,
+    law: Law,
+    stop: AtomicBool,
+    /// Connections that the proxy has accepted, and bytes that came back over them.
+    made: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Crowd {
+    fn is_over(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// `None`: it was reset at once.
+    async fn connect(&self) -> Option<Checked> {
+        let connected = Checked::connect(self.addr, self.law).await;
+        self.made.fetch_add(1, Relaxed);
+        assert!(
+            connected.is_some() || self.law != Law::Kept,
+            "reset at once"
+        );
+        connected
+    }
+
+    /// Until it is connected, or all is over.
+    async fn connect_again(&self) -> Option<Checked> {
+        while !self.is_over() {
+            if let Some(client) = self.connect().await {
+                return Some(client);
+            }
+        }
+        None
+    }
+
+    /// The end of a connection: what must have arrived has. `standing`: it stood before the fault.
+    async fn finish(&self, client: Checked, whole: bool, standing: bool) {
+        let (client, ended) = client.finish().await;
+        self.bytes.fetch_add(client.got, Relaxed);
+        let keeps = match self.law {
+            Law::Kept | Law::Changed => true,
+            Law::KeptIfStanding => standing,
+            Law::Prefix => false,
+        };
+        if keeps {
+            assert!(whole, "it was cut off at {} of {}", client.got, client.sent);
+            assert_eq!((client.got, ended), (client.sent, Ended::Fin));
+        }
+    }
+
+    /// Asks and is answered without a pause, anew where the fault ends it.
+    async fn busy(&self, mut client: Checked, len: usize) {
+        let mut standing = true;
+        while !self.is_over() {
+            if client.round(len).await {
+                continue;
+            }
+            self.finish(client, false, standing).await;
+            standing = false;
+            match self.connect_again().await {
+                Some(again) => client = again,
+                None => return,
+            }
+        }
+        let whole = client.round(LITTLE).await;
+        self.finish(client, whole, standing).await;
+    }
+
+    /// Says nothing before all is over; anew where the fault ends it.
+    async fn idle(&self, mut client: Checked) {
+        let mut standing = true;
+        while !self.is_over() {
+            if client.is_silent().await {
+                continue;
+            }
+            self.finish(client, false, standing).await;
+            standing = false;
+            match self.connect_again().await {
+                Some(again) => client = again,
+                None => return,
+            }
+        }
+        let whole = client.round(LITTLE).await;
+        self.finish(client, whole, standing).await;
+    }
+
+    async fn guest(&self) {
+        while !self.is_over() {
+            let Some(mut client) = self.connect().await else {
+                continue;
+            };
+            let mut whole = true;
+            for _ in 0..3 {
+                whole = whole && client.round(LITTLE).await;
+            }
+            self.finish(client, whole, false).await;
+        }
+    }
+}
+
 struct Row {
     kind: &'static Kind,
     law: Law,
@@ -194,68 +317,39 @@ struct Row {
     took: Duration,
 }
 
-/// Toggles a rule over busy, idle and new connections, and checks what must hold at the end.
+/// Toggles a rule over all of them, and checks what must hold at the end.
 async fn toggle(kind: &'static Kind) -> Row {
     let (args, law) = example(kind);
     let rig = Rig::new();
-    let addr = rig.tcp(echo().await).await;
+    let crowd = Arc::new(Crowd {
+        addr: rig.tcp(echo().await).await,
+        law,
+        stop: AtomicBool::new(false),
+        made: AtomicUsize::new(0),
+        bytes: AtomicUsize::new(0),
+    });
     let mut rule = rule(kind.name, &args);
     rule.enabled = false;
     rig.rule(rule);
     let begun = Instant::now();
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let made = Arc::new(AtomicUsize::new(0));
-    let bytes = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
-    for n in 0..connections() {
-        let (stop, made, bytes) = (Arc::clone(&stop), Arc::clone(&made), Arc::clone(&bytes));
-        let mut first = Checked::connect(addr, law).await.unwrap();
-        made.fetch_add(1, Relaxed);
-        assert!(first.round(1400).await);
-        clients.spawn(async move {
-            // Some are busy with little or much at a time, some stay idle, some come and go.
-            match n % 3 {
-                0 if n % 5 == 0 => while !stop.load(Relaxed) && first.round(BULK).await {},
-                0 => while !stop.load(Relaxed) && first.round(1400).await {},
-                1 => {
-                    while !stop.load(Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                }
-                _ => {
-                    while !stop.load(Relaxed) {
-                        let next = Checked::connect(addr, law).await;
-                        made.fetch_add(1, Relaxed);
-                        let Some(mut next) = next else {
-                            assert_ne!(law, Law::Kept, "new: reset at once");
-                            continue;
-                        };
-                        let mut whole = true;
-                        for _ in 0..3 {
-                            whole = whole && next.round(1400).await;
-                        }
-                        let (next, ended) = next.finish().await;
-                        bytes.fetch_add(next.got, Relaxed);
-                        if matches!(law, Law::Kept | Law::Changed) {
-                            assert!(whole && next.got == next.sent, "new: all of it");
-                            assert_eq!(ended, Ended::Fin);
-                        }
-                    }
-                }
+    for n in 0..BUSY + IDLE {
+        let mut client = crowd.connect().await.unwrap();
+        // All stand before the fault does.
+        assert!(client.round(LITTLE).await);
+        let crowd = Arc::clone(&crowd);
+        match n {
+            ..BUSY if n % BULK_EVERY == 0 => {
+                clients.spawn(async move { crowd.busy(client, BULK).await })
             }
-            let whole = first.round(1400).await;
-            let (first, ended) = first.finish().await;
-            bytes.fetch_add(first.got, Relaxed);
-            if law.keeps_standing() || law == Law::Changed {
-                assert!(whole, "standing: it still stands");
-                assert_eq!(
-                    (first.got, ended),
-                    (first.sent, Ended::Fin),
-                    "standing: all"
-                );
-            }
-        });
+            ..BUSY => clients.spawn(async move { crowd.busy(client, LITTLE).await }),
+            _ => clients.spawn(async move { crowd.idle(client).await }),
+        };
+    }
+    for _ in 0..GUESTS {
+        let crowd = Arc::clone(&crowd);
+        clients.spawn(async move { crowd.guest().await });
     }
 
     let state = Arc::clone(&rig.context.state);
@@ -264,7 +358,7 @@ async fn toggle(kind: &'static Kind) -> Row {
             let switch = Change::SwitchRule(kind.name.to_owned(), n % 2 == 0, Ttl::Unsaid);
             state.apply(vec![switch], Source::Api).unwrap();
             // Mostly hardly long enough to be seen, now and then long enough to act in full.
-            let pause = if n % 50 == 0 { 5000 } else { n * 37 % 500 };
+            let pause = if n % 50 == 0 { 20_000 } else { n * 37 % 4000 };
             std::thread::sleep(Duration::from_micros(pause as u64));
         }
     });
@@ -274,13 +368,13 @@ async fn toggle(kind: &'static Kind) -> Row {
     switch(true);
     until("it is felt", || (rig.counts(kind.name).1 > 0).then_some(())).await;
     switch(false);
-    stop.store(true, Relaxed);
+    crowd.stop.store(true, Relaxed);
     while let Some(ended) = soon("every client is done", clients.join_next()).await {
         ended.unwrap_or_else(|error| panic!("{}: {error}", kind.name));
     }
 
     rig.quiet().await;
-    let made = made.load(Relaxed);
+    let made = crowd.made.load(Relaxed);
     let records = rig.closed(made).await;
     assert_eq!(records.len(), made, "{}: a record for each", kind.name);
     assert!(records.iter().all(|r| r.class != Class::Open));
@@ -294,7 +388,7 @@ async fn toggle(kind: &'static Kind) -> Row {
         kind,
         law,
         connections: made,
-        bytes: bytes.load(Relaxed),
+        bytes: crowd.bytes.load(Relaxed),
         injected,
         took: begun.elapsed(),
     }
@@ -303,13 +397,16 @@ async fn toggle(kind: &'static Kind) -> Row {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_stream_fault_may_be_toggled_over_busy_and_idle_connections() {
     println!(
-        "kind          | kept           | toggles | connections |      bytes | injected | took"
+        "{BUSY} busy connections, {IDLE} idle, {GUESTS} that come and go; {TOGGLES} toggles of each kind"
     );
+    println!("| kind          | what arrives   | connections |      bytes | injected |  took |");
+    println!("| ------------- | -------------- | ----------- | ---------- | -------- | ----- |");
+    let mut table = "| kind | what arrives |\n| --- | --- |\n".to_owned();
     let mut rows = 0;
     for kind in faults::KINDS.iter().filter(|kind| kind.fits(false)) {
         let row = toggle(kind).await;
         println!(
-            "{:13} | {:14} | {TOGGLES:7} | {:11} | {:10} | {:8} | {:.1?}",
+            "| {:13} | {:14} | {:11} | {:10} | {:8} | {:.1?} |",
             row.kind.name,
             format!("{:?}", row.law),
             row.connections,
@@ -317,73 +414,9 @@ async fn every_stream_fault_may_be_toggled_over_busy_and_idle_connections() {
             row.injected,
             row.took
         );
+        table += &format!("| `{}` | {} |\n", kind.name, row.law);
         rows += 1;
     }
     assert!(rows >= 15, "the registry is not empty");
-}
-
-/// A fault of this kind that does not let the next byte pass as it came; `None`: it leaves bytes
-/// alone, or the first of them.
-fn strict(kind: &Kind) -> Option<Vec<(&'static str, Arg)>> {
-    let hour = 3_600_000;
-    Some(match kind.name {
-        "delay" => vec![ms("latency", hour)],
-        "bandwidth" => vec![("rate", Arg::Rate(0))],
-        "packet_loss" => vec![("rate", Arg::Ratio(1.0))],
-        "corrupt" | "response_loss" | "timeout" => vec![],
-        "limit_data" => vec![("bytes", Arg::Size(0))],
-        "reset" | "close" => vec![("after", Arg::Size(0))],
-        "slice" | "slow_close" => return None,
-        name => panic!("`{name}` acts on streams and has no example here"),
-    })
-}
-
-#[tokio::test]
-async fn a_change_holds_for_the_next_byte() {
-    const TRIES: usize = 20;
-    println!("kind          | missed | lifted: p50, worst");
-    let stream = |kind: &&&Kind| kind.acts_on(Layer::Stream);
-    for kind in faults::KINDS.iter().filter(stream) {
-        let Some(args) = strict(kind) else { continue };
-        let rig = Rig::new();
-        let addr = rig.tcp(echo().await).await;
-        let mut rule = rule(kind.name, &args);
-        rule.enabled = false;
-        rig.rule(rule);
-        let switch = |on| rig.apply(Change::SwitchRule(kind.name.to_owned(), on, Ttl::Unsaid));
-        let (mut missed, mut lifted) = (0, Vec::new());
-        for _ in 0..TRIES {
-            let mut client = Client::connect(addr).await;
-            client.send("x").await;
-            client.expect("x").await;
-            // No more than this stands between the change and the byte.
-            switch(true);
-            client.send("y").await;
-            let mut byte = [0];
-            let read = client.0.read(&mut byte);
-            let early = tokio::time::timeout(Duration::from_millis(15), read).await;
-            missed += usize::from(matches!(early, Ok(Ok(1))) && byte == *b"y");
-            let begun = Instant::now();
-            switch(false);
-            if early.is_err() {
-                // What is held comes, or the connection ends.
-                let _ = soon("the end of a wait", client.0.read(&mut byte)).await;
-                lifted.push(begun.elapsed());
-            }
-        }
-        lifted.sort();
-        let p50 = lifted.get(lifted.len() / 2).copied();
-        println!(
-            "{:13} | {missed:6} | {p50:?}, {:?}",
-            kind.name,
-            lifted.last()
-        );
-        assert_eq!(missed, 0, "{}: a byte escaped a rule in force", kind.name);
-        assert_eq!(lifted.is_empty(), kind.lifted.is_none(), "{}", kind.name);
-        assert!(
-            p50.is_none_or(|p50| p50 <= Duration::from_millis(5)),
-            "{}: {p50:?}",
-            kind.name
-        );
-    }
+    generated("conformance", &table);
 }

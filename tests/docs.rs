@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
 use firedrill::config::{self, ControlConfig, EvidenceConfig, LimitsConfig};
@@ -16,16 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-const REFERENCE: &str = "docs/reference.md";
+#[path = "support/document.rs"]
+mod document;
+
+use document::{REFERENCE, generated, path, read};
+
 const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", REFERENCE];
-
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-fn read(name: &str) -> String {
-    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// The fenced blocks of a document: the word after the fence, the line before it, the text.
 fn blocks(text: &str) -> Vec<(String, String, String)> {
@@ -52,27 +47,6 @@ fn blocks_of(language: &str) -> Vec<(&'static str, String, String)> {
         wanted.map(|(_, before, body)| (*name, before, body))
     });
     all.collect()
-}
-
-/// Compares what stands between two markers with what should, or writes it there.
-fn generated(marker: &str, expected: &str) {
-    let text = read(REFERENCE);
-    let (begin, end) = (
-        format!("<!-- {marker} -->\n"),
-        format!("<!-- /{marker} -->"),
-    );
-    let from = text.find(&begin).expect("the marker is there") + begin.len();
-    let to = text.find(&end).expect("the end marker is there");
-    if std::env::var_os("UPDATE_DOCS").is_some_and(|v| v == "1") {
-        let new = format!("{}{expected}{}", &text[..from], &text[to..]);
-        std::fs::write(path(REFERENCE), new).unwrap();
-        return;
-    }
-    assert_eq!(
-        &text[from..to],
-        expected,
-        "{marker} in {REFERENCE} is not what the code says; UPDATE_DOCS=1 rewrites it"
-    );
 }
 
 /// One writer at a time: both tables stand in one file.

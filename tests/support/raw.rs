@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,24 +136,45 @@ async fn pour(mut write: OwnedWriteHalf, broken: Arc<AtomicBool>) {
     }
 }
 
+/// After so many bytes they begin anew. A prime: no buffer's size is a multiple of it.
+const PERIOD: usize = 65_521;
+
+/// At most so many of the bytes at this place.
+fn run(position: usize, most: usize) -> &'static [u8] {
+    static BYTES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mixed = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53;
+        (0..PERIOD).map(|n| mixed(n as u64) as u8).collect()
+    });
+    let from = position % PERIOD;
+    &BYTES[from..PERIOD.min(from + most)]
+}
+
 /// Bytes of a stream whose every place has a value of its own within a few thousand: what is lost,
 /// repeated, or out of order shows.
 pub fn stream(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(byte_at).collect()
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        bytes.extend_from_slice(run(from + bytes.len(), len - bytes.len()));
+    }
+    bytes
 }
 
 pub fn byte_at(position: usize) -> u8 {
-    ((position as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 53) as u8
+    run(position, 1)[0]
 }
 
 /// Checks that these bytes are those of [`stream`] at this place.
 pub fn check(from: usize, bytes: &[u8]) {
-    let wrong = bytes
-        .iter()
-        .enumerate()
-        .find(|(n, byte)| **byte != byte_at(from + n));
-    if let Some((n, _)) = wrong {
-        panic!("another byte at {} of {}", from + n, from + bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let expected = run(from + at, bytes.len() - at);
+        let got = &bytes[at..at + expected.len()];
+        if got != expected {
+            let same = got.iter().zip(expected).take_while(|(a, b)| a == b);
+            let wrong = from + at + same.count();
+            panic!("another byte at {wrong} of {}", from + bytes.len());
+        }
+        at += expected.len();
     }
 }
 
