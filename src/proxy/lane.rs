@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 
@@ -17,6 +18,10 @@ use crate::rare::{Empty, Rare};
 
 /// Unsent bytes at which the source is no longer read, where no fault holds them.
 const UNSENT: usize = 64 * 1024;
+
+/// What a rate lets go within this time does not count among them: a wake-up that comes late then
+/// finds bytes that are due, and the rate is kept.
+const AHEAD: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 struct Piece {
@@ -109,12 +114,12 @@ impl Lane {
         let mut ahead = 0;
         for piece in self.queue.pieces.iter().rev() {
             let until = piece.hold.paced_until(piece.arrived);
-            if until <= now {
+            if until <= now + AHEAD {
                 break;
             }
             ahead += piece.bytes.len();
             if ahead >= UNSENT {
-                sooner(deadline, until);
+                sooner(deadline, until - AHEAD);
                 return false;
             }
         }

@@ -1,0 +1,209 @@
+//! How a connection ends: by a fault, by a side that is gone, or because all has been answered.
+
+use std::time::Duration;
+
+use super::exchange::Exchange;
+use super::{ACK_LOOK, FIRST_LOOK, Tap};
+use crate::clock::{self, Instant, Timestamp};
+use crate::evidence::{Cause, Outcome};
+use crate::faults::Then;
+use crate::operation::Direction;
+use crate::pipeline::Receipt;
+use crate::proxy::peer::Peer;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::watch::{CLOSING, SETTLING, sooner};
+
+impl Tap {
+    /// The client's connection is broken. With no fault at work its RST goes on to the upstream;
+    /// else what it sent is still delivered, and the answers awaited, so that they are known.
+    pub(super) fn lose_client(&mut self) {
+        if self.ended.is_none() {
+            self.left.get_or_insert_with(Timestamp::now);
+        }
+        let core = &mut self.core;
+        core.note_told();
+        if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+            core.settle();
+        }
+        self.client = None;
+        core.client_gone = true;
+        core.down.clear();
+        core.dead_end.get_or_insert(Cause::Client);
+        let cut = core.session.cuts().silences(Direction::Upstream);
+        if cut {
+            // What a reset client sent is not delivered on heal.
+            core.up.clear();
+        }
+        let faulted = |e: &Exchange| e.operation.witness.is_faulted();
+        // Whom the proxy has ended, or is to, did not leave by itself either.
+        let acted = core.fate.is_some() || core.awaiting.iter().any(faulted);
+        if acted && core.is_owed() || cut {
+            let linger = core.session.crossing().context.linger;
+            self.linger = Some(clock::now() + linger);
+        } else {
+            self.upstream.reset();
+        }
+    }
+
+    /// Does to the client what is due, once all that comes before it has gone.
+    pub(super) fn meet_fate(&mut self, deadline: &mut Option<Instant>) {
+        let core = &mut self.core;
+        let (Some((then, receipt)), None) = (&core.fate, self.ended) else {
+            return;
+        };
+        let lifted = receipt.as_ref().is_some_and(Receipt::is_lifted);
+        if !core.down.is_empty() || *then == Then::Hang && !lifted {
+            return;
+        }
+        let Some(client) = &mut self.client else {
+            return;
+        };
+        if *then == Then::Reset && !lifted {
+            // A RST throws away what was not acknowledged: answers before it are due first.
+            let now = clock::now();
+            let until = *self.settle.get_or_insert(now + SETTLING);
+            if !client.is_acknowledged() && now < until {
+                sooner(deadline, until.min(now + ACK_LOOK));
+                return;
+            }
+            core.settle();
+            self.ended = Some(Outcome::Reset);
+            if let Some(client) = self.client.take() {
+                client.reset();
+            }
+        } else {
+            self.ended = Some(Outcome::Closed);
+            client.send_fin();
+            self.closing = Some(clock::now() + CLOSING);
+        }
+        let linger = core.session.crossing().context.linger;
+        self.linger.get_or_insert(clock::now() + linger);
+    }
+
+    /// Settles answers that were written and that no request has followed.
+    pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Option<Instant>) {
+        let now = clock::now();
+        let waits = self.core.telling.front().is_some_and(|e| e.is_told);
+        match self.look {
+            None if waits => self.look = Some((now + FIRST_LOOK, FIRST_LOOK)),
+            Some((at, pause)) if at <= now => {
+                self.look = None;
+                if waits {
+                    if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+                        self.core.settle();
+                    } else {
+                        let pause = (pause * 2).min(Duration::from_secs(1));
+                        self.look = Some((now + pause, pause));
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some((at, _)) = self.look {
+            sooner(deadline, at);
+        }
+    }
+
+    /// Whether nothing is left to do.
+    pub(super) fn is_over(&mut self, deadline: &mut Option<Instant>) -> bool {
+        let now = clock::now();
+        let hanging = self.ended.is_none() && matches!(self.core.fate, Some((Then::Hang, _)));
+        let (closed, left) = match (&self.client, self.closing) {
+            (None, _) => (true, false),
+            (Some(client), Some(until)) => {
+                // One who had ended before has no word left to say that the last answer is there.
+                let has_it = self.core.telling.is_empty() || client.is_acknowledged();
+                let over = client.eof && has_it || until <= now;
+                // Once past it wakes nobody: an answer may still be awaited behind it.
+                if !over {
+                    let look = if has_it { until } else { now + ACK_LOOK };
+                    sooner(deadline, until.min(look));
+                }
+                (over, false)
+            }
+            (Some(client), None) => (false, client.eof),
+        };
+        if closed || left && hanging {
+            // Only an answer may be awaited still, so that it is known.
+            let reachable = match &self.upstream {
+                Upstream::Dialling(_) => true,
+                Upstream::Open(peer) => !peer.eof,
+                Upstream::None | Upstream::Gone => false,
+            };
+            let until = *self
+                .linger
+                .get_or_insert_with(|| now + self.core.session.crossing().context.linger);
+            let cut = self.core.session.cuts().silences(Direction::Upstream);
+            if reachable && (self.core.is_owed() || cut) && until > now {
+                sooner(deadline, until);
+                return false;
+            }
+            return true;
+        }
+        if !left {
+            return false;
+        }
+        if self.core.tunnel {
+            let over = self.upstream.peer().is_none_or(|peer| peer.eof);
+            return over && self.core.up.is_empty() && self.core.down.is_empty();
+        }
+        let outstanding = self
+            .core
+            .awaiting
+            .iter()
+            .any(|e| !e.answered || e.awaits_copy());
+        if outstanding || !self.core.down.is_empty() {
+            return self.is_deserted(deadline);
+        }
+        // All answers are written. Once the client's host has them, it is over.
+        if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+            self.core.settle();
+            return true;
+        }
+        let until = *self.settle.get_or_insert(now + SETTLING);
+        sooner(deadline, until.min(now + ACK_LOOK));
+        until <= now
+    }
+
+    /// Whether, with nothing on its way that a fault or a partition holds, no byte has moved for
+    /// too long since the client ended: who has gone looks like one who half-closed.
+    pub(super) fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
+        let core = &self.core;
+        let held = !core.up.is_empty() || !core.down.is_empty() || core.awaits_copy();
+        if held || core.session.cuts().silent != [false; 2] {
+            return false;
+        }
+        let now = clock::now();
+        let until = *self.moved.get_or_insert(now) + core.session.crossing().context.half_close;
+        sooner(deadline, until);
+        until <= now
+    }
+
+    /// Writes the ends of all records that are still open.
+    pub(super) fn finish(mut self) {
+        let core = &mut self.core;
+        if let Some(exchange) = core
+            .awaiting
+            .front_mut()
+            .filter(|e| e.answered && !e.complete)
+        {
+            // No more comes of a request that was answered before its end.
+            exchange.end_request();
+        }
+        core.move_on();
+        core.note_told();
+        if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+            core.settle();
+        }
+        let end = match (self.ended, self.left) {
+            (Some(ended), _) => ended,
+            (None, Some(_)) => Outcome::Left,
+            (None, None) => Outcome::Closed,
+        };
+        let blame = core.dead_end.clone().unwrap_or(Cause::Client);
+        let written = core.down.written();
+        for mut exchange in core.telling.drain(..).chain(core.awaiting.drain(..)) {
+            exchange.abandon(end, written, self.left, &blame);
+        }
+    }
+}
