@@ -140,13 +140,13 @@ pub(super) struct Choice(Arc<[Worker]>);
 impl Choice {
     /// The worker for a connection that `acceptor` has accepted: itself, unless another one has
     /// clearly fewer. To pass a connection on costs a wake-up of another thread, so that of many
-    /// connections a half may be more; of a few, each may be a bulk of bytes.
+    /// connections a quarter may be more; of a few, each may be a bulk of bytes.
     pub(super) fn of<'a>(&'a self, acceptor: &'a Worker) -> &'a Worker {
         let Some(idlest) = self.0.iter().min_by_key(|worker| worker.load()) else {
             return acceptor;
         };
         let least = idlest.load();
-        if acceptor.load() > least + least / 2 {
+        if acceptor.load() > least + least / 4 {
             idlest
         } else {
             acceptor
