@@ -95,6 +95,7 @@ fn with_request<R>(with: impl FnOnce(Request<'_>) -> R) -> R {
     request.parse(REQUEST).unwrap();
     let (path, query) = request.path.unwrap().split_once('?').unwrap();
     with(Request {
+        http2: false,
         method: request.method.unwrap(),
         path,
         query: Some(query),
@@ -191,7 +192,7 @@ fn operations(c: &mut Criterion) {
         with_request(|request| {
             c.bench_function(&format!("record/{name}"), |b| {
                 b.iter(|| {
-                    let (operation, action) = session.request(black_box(&request), 0);
+                    let (operation, action) = session.request(black_box(&request), 0, None);
                     let witness = &operation.witness;
                     let delivery = witness.deliver();
                     witness.sent(delivery);

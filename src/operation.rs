@@ -43,9 +43,14 @@ pub enum Layer {
     Stream,
     /// A message: an HTTP request and its answer, or a framed protocol's.
     Message,
+    /// The bytes of a message's body.
+    Body,
 }
 
 impl Layer {
+    /// Every one of them.
+    pub const ALL: [Self; 4] = [Self::Connection, Self::Stream, Self::Message, Self::Body];
+
     /// The word in the docs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -53,6 +58,7 @@ impl Layer {
             Self::Connection => "connection",
             Self::Stream => "stream",
             Self::Message => "message",
+            Self::Body => "body",
         }
     }
 }
@@ -67,6 +73,8 @@ pub enum Phase {
     Request,
     /// After the upstream answered.
     Response,
+    /// While the bytes of a message's body passed.
+    Body,
     /// While bytes of a connection passed.
     Stream,
 }
@@ -120,6 +128,19 @@ pub struct Request<'a> {
     pub query: Option<&'a str>,
     /// In order, names as they came.
     pub headers: &'a [httparse::Header<'a>],
+    /// It came on a stream of HTTP/2.
+    pub http2: bool,
+}
+
+/// The head of an HTTP answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
+    /// 100 to 599.
+    pub status: u16,
+    /// In order, names as they came.
+    pub headers: &'a [httparse::Header<'a>],
+    /// The length of the body, where the head says it.
+    pub length: Option<u64>,
 }
 
 impl<'a> Request<'a> {

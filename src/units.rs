@@ -21,6 +21,8 @@ pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 const A_DURATION: &str = "a duration such as `150ms`, `2s` or `1m30s`";
 const A_SIZE: &str = "a size such as `512`, `64KiB` or `1MB`";
+const A_FREQUENCY: &str = "a frequency such as `10/s`, `100/min` or `5/h`";
+const AN_OFFSET: &str = "an offset in time such as `-5m` or `+30s`";
 const A_RATE: &str = "a rate such as `1MB/s` or `64KiB/s`";
 
 fn wrong(expected: &'static str, found: &str) -> UnitError {
@@ -171,6 +173,63 @@ pub fn format_rate(bytes_per_second: u64) -> String {
     format!("{}/s", format_size(bytes_per_second))
 }
 
+/// Reads how often something may happen: a whole number a second, minute or hour.
+///
+/// # Errors
+/// A text that is no frequency, or one of 0.
+pub fn parse_frequency(text: &str) -> Result<(u64, Duration), UnitError> {
+    let err = || wrong(A_FREQUENCY, text);
+    let (number, unit) = text.split_once('/').ok_or_else(err)?;
+    let number: u64 = number.trim().parse().map_err(|_| err())?;
+    let per = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        _ => return Err(err()),
+    };
+    if number == 0 || number > 1_000_000_000 {
+        return Err(err());
+    }
+    Ok((number, Duration::from_secs(per)))
+}
+
+/// Prints a frequency so that [`parse_frequency`] reads the same back.
+#[must_use]
+pub fn format_frequency(number: u64, per: Duration) -> String {
+    let unit = match per.as_secs() {
+        1 => "s",
+        60 => "min",
+        _ => "h",
+    };
+    format!("{number}/{unit}")
+}
+
+/// Reads a time with a sign, in whole seconds; without a sign it lies ahead.
+///
+/// # Errors
+/// A text that is no offset.
+pub fn parse_offset(text: &str) -> Result<i64, UnitError> {
+    let err = || wrong(AN_OFFSET, text);
+    let text = text.trim();
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let time = parse_duration(rest).map_err(|_| err())?;
+    let seconds = i64::try_from(time.as_secs()).map_err(|_| err())?;
+    Ok(sign * seconds)
+}
+
+/// Prints an offset so that [`parse_offset`] reads the same back.
+#[must_use]
+pub fn format_offset(seconds: i64) -> String {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    format!(
+        "{sign}{}",
+        format_duration(Duration::from_secs(seconds.unsigned_abs()))
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +282,23 @@ mod tests {
         assert!(parse_rate("1MB").is_err());
     }
 
+    #[test]
+    fn frequencies_and_offsets() {
+        for text in ["10/s", "100/min", "5/h"] {
+            let (number, per) = parse_frequency(text).unwrap();
+            assert_eq!(format_frequency(number, per), text);
+        }
+        for text in ["", "10", "0/s", "-1/s", "1/d", "1.5/s", "/s"] {
+            assert!(parse_frequency(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_offset("-5m"), Ok(-300));
+        assert_eq!(parse_offset("30s"), Ok(30));
+        assert_eq!(parse_offset("+1h"), Ok(3_600));
+        for text in ["", "-", "+-5m", "5", "--1s"] {
+            assert!(parse_offset(text).is_err(), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_reads_back(nanos in 0u64..3_000_000_000_000_000_000, bytes in 0u64..1 << 53) {
@@ -230,6 +306,8 @@ mod tests {
             let back = parse_duration(&format_duration(duration));
             prop_assert_eq!(back, Ok(duration));
             prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+            let seconds = (nanos / 1_000_000_000) as i64;
+            prop_assert_eq!(parse_offset(&format_offset(-seconds)), Ok(-seconds));
         }
 
         #[test]
@@ -237,6 +315,8 @@ mod tests {
             let _ = parse_duration(&text);
             let _ = parse_size(&text);
             let _ = parse_rate(&text);
+            let _ = parse_frequency(&text);
+            let _ = parse_offset(&text);
         }
     }
 }

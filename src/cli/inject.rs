@@ -241,7 +241,8 @@ fn value(ty: Type, text: &str) -> Value {
     let numeric = matches!(ty, Type::Count { .. } | Type::ChoiceOrStatus(_));
     match (text.parse::<u64>(), text.parse::<f64>()) {
         (Ok(number), _) if numeric => number.into(),
-        (_, Ok(ratio)) if ty == Type::Ratio => ratio.into(),
+        (_, Ok(ratio)) if matches!(ty, Type::Ratio | Type::RatioOrSize) => ratio.into(),
+        _ if ty == Type::Names => text.split(',').map(str::trim).collect(),
         _ => text.into(),
     }
 }

@@ -106,11 +106,40 @@ fn arg(node: &Node<'_>, ty: Type) -> Option<Arg> {
             }
             found.map(|word| Arg::Choice(word))
         }
+        Type::ChoiceOrDuration(words) => {
+            let given = match node.value {
+                Value::Text(text) => text.as_str(),
+                _ => "",
+            };
+            if let Some(word) = words.iter().find(|word| **word == given) {
+                return Some(Arg::Choice(word));
+            }
+            let near = nearest(given, words.iter().copied());
+            let hint = near.map(|near| format!("did you mean `{near}`?"));
+            let time = node.quantity(units::parse_duration);
+            time.map_err(|_| node.wrong(&ty.describe(), hint))
+                .map(Arg::Duration)
+                .ok()
+        }
         Type::Text => node.loose_text().map(Arg::Text),
         Type::Size => amount(node).map(Arg::Size),
         Type::Rate => node.rate().map(Arg::Rate),
         Type::Ratio => node.probability().map(Arg::Ratio),
         Type::DurationOrSize => duration_or_size(node),
+        Type::RatioOrSize => ratio_or_size(node),
+        Type::Frequency => {
+            let read = node.quantity(units::parse_frequency);
+            let read = read.map_err(|expected| node.wrong(expected, None)).ok();
+            read.map(|(number, per)| Arg::Frequency(number, per))
+        }
+        Type::Offset => {
+            let read = node.quantity(units::parse_offset);
+            let read = read.map_err(|expected| node.wrong(expected, None));
+            read.map(Arg::Offset).ok()
+        }
+        Type::Names => node
+            .list(&ty.describe(), |item| item.text("a name"))
+            .map(Arg::Names),
         Type::Map => {
             let pairs = node.pairs(&ty.describe())?;
             let pairs = pairs
@@ -125,6 +154,17 @@ fn arg(node: &Node<'_>, ty: Type) -> Option<Arg> {
 fn amount(node: &Node<'_>) -> Option<u64> {
     let read = node.quantity(units::parse_size);
     read.map_err(|expected| node.wrong(expected, None)).ok()
+}
+
+/// A share or a size, told apart by the unit.
+fn ratio_or_size(node: &Node<'_>) -> Option<Arg> {
+    if let Value::Text(_) = node.value {
+        let size = node.quantity(units::parse_size).map(Arg::Size);
+        return size
+            .map_err(|_| node.wrong(&Type::RatioOrSize.describe(), None))
+            .ok();
+    }
+    node.probability().map(Arg::Ratio)
 }
 
 /// A time or a size, told apart by the unit.

@@ -178,14 +178,18 @@ fn can_act(
     }
     // Without `proxies`, again, it acts where it can.
     let elsewhere = named.is_none() && !matcher.needs_stream() && !only(Protocol::Tcp);
-    let early = !kind.acts_on(Layer::Stream) && !matcher.needs_http() && !elsewhere;
-    if let Some(edge) = reached.iter().find(|e| e.protocol == Protocol::Tcp)
-        && early
-    {
-        for key in matcher.late() {
-            conditions.key(key).problem_hint(
+    let at_accept = |edge: &&&Edge| match edge.protocol.has_messages() {
+        true => kind.acts_before_messages(),
+        false => !kind.acts_on(Layer::Stream) && !matcher.needs_http() && !elsewhere,
+    };
+    if let Some(edge) = reached.iter().find(at_accept) {
+        let http = matcher.needs_http().then_some("a condition on HTTP");
+        let late = matcher.late().map(|key| (Some(key), format!("`{key}`")));
+        for (key, what) in late.chain(http.map(|what| (None, what.to_owned()))) {
+            let spot = key.map_or_else(|| conditions.clone(), |key| conditions.key(key));
+            spot.problem_hint(
                 format!(
-                    "never holds in time on `{}`: `{}` acts when a connection is accepted, and `{key}` is known later",
+                    "never holds in time on `{}`: `{}` acts when a connection is accepted, and {what} is known later",
                     edge.name, kind.name
                 ),
                 "leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`",

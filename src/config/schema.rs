@@ -450,12 +450,24 @@ fn param(param: &Param) -> Value {
         Type::ChoiceOrStatus(list) => json!({
             "anyOf": [words(list.iter().copied()), count(200, 599)],
         }),
+        Type::ChoiceOrDuration(list) => json!({
+            "anyOf": [words(list.iter().copied()), duration()],
+        }),
         Type::Text => json!({ "$ref": "#/$defs/scalar" }),
         Type::Size | Type::Rate | Type::DurationOrSize => json!({
             "type": ["string", "integer"],
             "description": param.ty.describe(),
         }),
         Type::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Type::RatioOrSize => json!({
+            "type": ["number", "string"],
+            "description": param.ty.describe(),
+        }),
+        Type::Frequency | Type::Offset => json!({
+            "type": "string",
+            "description": param.ty.describe(),
+        }),
+        Type::Names => json!({ "type": "array", "items": { "type": "string" } }),
         Type::Map => json!({
             "type": "object",
             "additionalProperties": { "$ref": "#/$defs/scalar" },

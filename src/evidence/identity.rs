@@ -253,6 +253,7 @@ mod tests {
             path: "/authorize",
             query: None,
             headers,
+            http2: false,
         }
     }
 

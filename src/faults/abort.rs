@@ -1,9 +1,11 @@
 //! `abort`: answered by the proxy; the upstream never sees it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::{Act, Answer, Args, Directions, Fault, Invalid, Kind, Param, Type, Verdict};
-use crate::operation::{Direction, Layer};
+use super::{Act, Answer, Args, Directions, Fault, Invalid, Kind, Param, Type, Verdict, fields};
+use crate::operation::{Direction, Layer, Request};
 use crate::seed::Draw;
 
 pub(super) static KIND: Kind = Kind {
@@ -28,7 +30,13 @@ pub(super) static KIND: Kind = Kind {
             name: "body",
             ty: Type::Text,
             default: Some("\"\""),
-            help: "the answer's body",
+            help: "the answer's body; with `grpc_status`, its message",
+        },
+        Param {
+            name: "grpc_status",
+            ty: Type::Count { min: 0, max: 16 },
+            default: Some("null"),
+            help: "answers as gRPC does, with this code in the trailers",
         },
     ],
     lifted: None,
@@ -36,33 +44,47 @@ pub(super) static KIND: Kind = Kind {
 };
 
 fn build(args: &Args) -> Result<Box<dyn Fault>, Invalid> {
-    let headers = args.map("headers").unwrap_or_default().to_vec();
-    for (name, value) in &headers {
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        let refused = |message: String| {
-            Err(Invalid {
-                param: "headers",
-                message,
-            })
-        };
-        if name.is_empty() || !name.bytes().all(token) {
-            return refused(format!("`{name}` is not a header's name"));
+    let mut headers = args.map("headers").unwrap_or_default().to_vec();
+    fields::check("headers", &headers)?;
+    let body = args.text("body").unwrap_or_default();
+    let Some(grpc) = args.count("grpc_status") else {
+        return Ok(Box::new(Abort(Answer {
+            status: args.count("status").unwrap_or(503) as u16,
+            headers,
+            body: Bytes::from(body.to_owned()),
+        })));
+    };
+    if args.count("status").is_some_and(|status| status != 200) {
+        return Err(Invalid {
+            param: "grpc_status",
+            message: "with it, the HTTP status is 200: leave `status` out".to_owned(),
+        });
+    }
+    // Trailers-Only, as gRPC calls it: the head is the trailers, and there is no body.
+    let mut set = |name: &str, value: String| {
+        if !headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            headers.push((name.to_owned(), value));
         }
-        if value.bytes().any(|b| (b < b' ' && b != b'\t') || b == 0x7f) {
-            return refused(format!("the value of `{name}` has a control character"));
-        }
-        if ["content-length", "transfer-encoding", "connection"]
-            .iter()
-            .any(|framing| name.eq_ignore_ascii_case(framing))
-        {
-            return refused(format!("`{name}` is set by the proxy itself"));
-        }
+    };
+    set("content-type", "application/grpc".to_owned());
+    set("grpc-status", grpc.to_string());
+    if !body.is_empty() {
+        set("grpc-message", percent_encoded(body));
     }
     Ok(Box::new(Abort(Answer {
-        status: args.count("status").unwrap_or(503) as u16,
+        status: 200,
         headers,
-        body: Bytes::from(args.text("body").unwrap_or_default().to_owned()),
+        body: Bytes::new(),
     })))
+}
+
+/// As gRPC encodes a message in a header: all but printable ASCII, and `%`.
+fn percent_encoded(text: &str) -> String {
+    let encode = |b: u8| match b {
+        b' '..=b'~' if b != b'%' => (b as char).to_string(),
+        _ => format!("%{b:02X}"),
+    };
+    text.bytes().map(encode).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -75,7 +97,7 @@ impl Fault for Abort {
 }
 
 impl Act for Abort {
-    fn on_request(&mut self) -> Verdict {
+    fn on_request(&mut self, _request: &Request<'_>, _at: Duration) -> Verdict {
         Verdict::Respond(self.0.clone())
     }
 }

@@ -33,10 +33,18 @@ pub enum Type {
     Choice(&'static [&'static str]),
     /// One of these words, or a whole number within the bounds, told apart by its shape.
     ChoiceOrStatus(&'static [&'static str]),
+    /// One of these words, or `150ms`.
+    ChoiceOrDuration(&'static [&'static str]),
     /// Any text.
     Text,
     /// Names with texts.
     Map,
+    /// A list of names.
+    Names,
+    /// `10/s`
+    Frequency,
+    /// `-5m`
+    Offset,
     /// `64KiB`
     Size,
     /// `1MB/s`
@@ -45,6 +53,8 @@ pub enum Type {
     Ratio,
     /// `150ms` or `64KiB`, told apart by the unit.
     DurationOrSize,
+    /// A number from 0 to 1, or `64KiB`, told apart by the unit.
+    RatioOrSize,
 }
 
 impl Type {
@@ -54,12 +64,17 @@ impl Type {
         match self {
             Self::Duration | Self::DurationOrSize => "150ms".to_owned(),
             Self::Count { min, .. } => min.to_string(),
-            Self::Choice(words) | Self::ChoiceOrStatus(words) => (*words[0]).to_owned(),
+            Self::Choice(words) | Self::ChoiceOrStatus(words) | Self::ChoiceOrDuration(words) => {
+                (*words[0]).to_owned()
+            }
             Self::Text => "text".to_owned(),
             Self::Map => "{ x-name: text }".to_owned(),
             Self::Size => "64KiB".to_owned(),
             Self::Rate => "1MB/s".to_owned(),
-            Self::Ratio => "0.5".to_owned(),
+            Self::Ratio | Self::RatioOrSize => "0.5".to_owned(),
+            Self::Names => "[x-name]".to_owned(),
+            Self::Frequency => "10/s".to_owned(),
+            Self::Offset => "-5m".to_owned(),
         }
     }
 
@@ -79,8 +94,15 @@ impl Type {
             Self::ChoiceOrStatus(list) => {
                 format!("one of {} or a status from 200 to 599", words(list))
             }
+            Self::ChoiceOrDuration(list) => {
+                format!("{} or a duration such as `150ms`", words(list))
+            }
             Self::Text => "a text".to_owned(),
             Self::Map => "a map of names to texts".to_owned(),
+            Self::Names => "a list of names".to_owned(),
+            Self::Frequency => "a frequency such as `10/s` or `100/min`".to_owned(),
+            Self::Offset => "an offset in time such as `-5m` or `+30s`".to_owned(),
+            Self::RatioOrSize => "a number from 0 to 1 or a size such as `64KiB`".to_owned(),
             Self::Size => "a size such as `64KiB`".to_owned(),
             Self::Rate => "a rate such as `1MB/s`".to_owned(),
             Self::Ratio => "a number from 0 to 1".to_owned(),
@@ -94,22 +116,31 @@ impl Type {
 /// A value of a parameter, checked against its [`Type`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Arg {
-    /// Of [`Type::Duration`], or the time of a [`Type::DurationOrSize`].
+    /// Of [`Type::Duration`], or the time of a [`Type::DurationOrSize`] or
+    /// [`Type::ChoiceOrDuration`].
     Duration(Duration),
     /// Of [`Type::Count`], or the number of a [`Type::ChoiceOrStatus`].
     Count(u64),
-    /// Of [`Type::Choice`] or the word of a [`Type::ChoiceOrStatus`].
+    /// Of [`Type::Choice`], or the word of a [`Type::ChoiceOrStatus`] or
+    /// [`Type::ChoiceOrDuration`].
     Choice(&'static str),
     /// Of [`Type::Text`].
     Text(String),
     /// Of [`Type::Map`], in the order given.
     Map(Vec<(String, String)>),
-    /// Of [`Type::Size`], or the size of a [`Type::DurationOrSize`], in bytes.
+    /// Of [`Type::Size`], or the size of a [`Type::DurationOrSize`] or [`Type::RatioOrSize`], in
+    /// bytes.
     Size(u64),
     /// Of [`Type::Rate`], in bytes a second.
     Rate(u64),
-    /// Of [`Type::Ratio`].
+    /// Of [`Type::Ratio`], or the number of a [`Type::RatioOrSize`].
     Ratio(f64),
+    /// Of [`Type::Names`], in the order given.
+    Names(Vec<String>),
+    /// Of [`Type::Frequency`]: so many in that time.
+    Frequency(u64, Duration),
+    /// Of [`Type::Offset`], in seconds.
+    Offset(i64),
 }
 
 impl Arg {
@@ -124,6 +155,9 @@ impl Arg {
             Self::Size(bytes) => units::format_size(*bytes).into(),
             Self::Rate(rate) => units::format_rate(*rate).into(),
             Self::Ratio(ratio) => (*ratio).into(),
+            Self::Names(names) => names.clone().into(),
+            Self::Frequency(number, per) => units::format_frequency(*number, *per).into(),
+            Self::Offset(seconds) => units::format_offset(*seconds).into(),
             Self::Map(pairs) => pairs
                 .iter()
                 .map(|(k, v)| (k.clone(), v.clone().into()))
@@ -203,6 +237,33 @@ impl Args {
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.get(name) {
             Some(Arg::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A list of names.
+    #[must_use]
+    pub fn names(&self, name: &str) -> Option<&[String]> {
+        match self.get(name) {
+            Some(Arg::Names(names)) => Some(names),
+            _ => None,
+        }
+    }
+
+    /// So many in that time.
+    #[must_use]
+    pub fn frequency(&self, name: &str) -> Option<(u64, Duration)> {
+        match self.get(name) {
+            Some(Arg::Frequency(number, per)) => Some((*number, *per)),
+            _ => None,
+        }
+    }
+
+    /// Seconds, with a sign.
+    #[must_use]
+    pub fn offset(&self, name: &str) -> Option<i64> {
+        match self.get(name) {
+            Some(Arg::Offset(seconds)) => Some(*seconds),
             _ => None,
         }
     }

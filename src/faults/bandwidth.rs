@@ -12,7 +12,7 @@ use crate::units::MAX_DURATION;
 pub(super) static KIND: Kind = Kind {
     name: "bandwidth",
     summary: "at most this many bytes a second; rate 0 stalls and keeps the data",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -75,6 +75,9 @@ struct Pacing {
 }
 
 impl Act for Pacing {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         if self.rate == 0 {
             return Verdict::Pace(vec![(chunk.len, MAX_DURATION)]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Act, Args, Chunk, Directions, End, Fault, Invalid, Kind, Param, Side, Type, Verdict};
-use crate::operation::{Direction, Layer};
+use crate::operation::{Direction, Layer, Request};
 use crate::seed::Draw;
 
 const PARAMS: &[Param] = &[
@@ -11,7 +11,7 @@ const PARAMS: &[Param] = &[
         name: "after",
         ty: Type::DurationOrSize,
         default: Some("0"),
-        help: "a time since the rule met the connection, or that many bytes, both directions together, acknowledged by whoever they were for",
+        help: "a time since the rule met the connection or request, or that many bytes (of bodies, on http), both directions together, acknowledged by whoever they were for",
     },
     Param {
         name: "side",
@@ -24,7 +24,7 @@ const PARAMS: &[Param] = &[
 pub(super) static RESET: Kind = Kind {
     name: "reset",
     summary: "the connection ends with a RST",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Message, Layer::Body],
     directions: Directions::Fixed(Direction::Downstream),
     params: PARAMS,
     lifted: None,
@@ -34,7 +34,7 @@ pub(super) static RESET: Kind = Kind {
 pub(super) static CLOSE: Kind = Kind {
     name: "close",
     summary: "the connection ends with a FIN",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Message, Layer::Body],
     directions: Directions::Fixed(Direction::Downstream),
     params: PARAMS,
     lifted: None,
@@ -71,6 +71,9 @@ impl Fault for Ending {
 }
 
 impl Act for Ending {
+    fn on_request(&mut self, _request: &Request<'_>, _at: Duration) -> Verdict {
+        self.on_stream()
+    }
     fn on_stream(&mut self) -> Verdict {
         match self.bytes {
             None => Verdict::End(self.end),
@@ -78,6 +81,9 @@ impl Act for Ending {
         }
     }
 
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         pass_bytes(self.bytes.as_mut(), chunk, self.end)
     }

@@ -7,7 +7,7 @@ use crate::seed::Draw;
 pub(super) static KIND: Kind = Kind {
     name: "corrupt",
     summary: "this many bytes of each direction that is met are changed; lengths are kept",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -50,6 +50,9 @@ struct Corrupting {
 }
 
 impl Act for Corrupting {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         let left = &mut self.left[chunk.direction as usize];
         let mut changes = Vec::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Act, Args, Chunk, Directions, Fault, Invalid, Kind, Param, Type, Verdict};
-use crate::operation::{Direction, Layer};
+use crate::operation::{Direction, Layer, Request, Response};
 use crate::seed::Draw;
 
 pub(super) static KIND: Kind = Kind {
@@ -145,10 +145,10 @@ impl Delaying {
 }
 
 impl Act for Delaying {
-    fn on_request(&mut self) -> Verdict {
+    fn on_request(&mut self, _request: &Request<'_>, _at: Duration) -> Verdict {
         self.hold()
     }
-    fn on_response(&mut self) -> Verdict {
+    fn on_response(&mut self, _response: &Response<'_>) -> Verdict {
         self.hold()
     }
     fn on_chunk(&mut self, _chunk: &Chunk) -> Verdict {

@@ -1,7 +1,9 @@
 //! `drop`: it never reaches the upstream.
 
+use std::time::Duration;
+
 use super::{Act, Args, Directions, Fault, Invalid, Kind, Param, Then, Type, Verdict};
-use crate::operation::{Direction, Layer};
+use crate::operation::{Direction, Layer, Request};
 use crate::seed::Draw;
 
 pub(super) static KIND: Kind = Kind {
@@ -43,7 +45,7 @@ impl Act for Drop {
     fn on_connect(&mut self) -> Verdict {
         Verdict::Discard(self.then)
     }
-    fn on_request(&mut self) -> Verdict {
+    fn on_request(&mut self, _request: &Request<'_>, _at: Duration) -> Verdict {
         Verdict::Discard(self.then)
     }
 }

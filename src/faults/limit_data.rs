@@ -10,7 +10,7 @@ use crate::seed::Draw;
 pub(super) static KIND: Kind = Kind {
     name: "limit_data",
     summary: "passes this much of each direction that is met, then closes",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -40,6 +40,9 @@ impl Fault for LimitData {
 }
 
 impl Act for LimitData {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         let end = End {
             reset: false,

@@ -13,24 +13,35 @@ mod corrupt;
 mod delay;
 mod drop;
 mod duplicate;
+mod fields;
+mod garbage;
+mod h2;
+mod late;
 mod limit_data;
+mod overload;
 mod packet_loss;
 mod refuse;
+mod reorder;
 mod response_loss;
+mod rewrite;
 mod slice;
 mod slow_close;
 mod slow_connect;
+mod stale;
+mod throttle;
 mod timeout;
+mod truncate;
 
 #[cfg(test)]
 mod conformance;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::operation::{Direction, Layer};
+use crate::operation::{Direction, Layer, Request, Response};
 use crate::seed::Draw;
 
 pub use args::{Arg, Args, Param, Type};
@@ -41,6 +52,8 @@ pub static KINDS: &[&Kind] = &[
     &drop::KIND,
     &response_loss::KIND,
     &duplicate::KIND,
+    &reorder::KIND,
+    &late::KIND,
     &abort::KIND,
     &close::RESET,
     &close::CLOSE,
@@ -52,6 +65,15 @@ pub static KINDS: &[&Kind] = &[
     &slow_close::KIND,
     &timeout::KIND,
     &corrupt::KIND,
+    &truncate::KIND,
+    &garbage::GARBAGE,
+    &garbage::EMPTY,
+    &rewrite::KIND,
+    &throttle::KIND,
+    &overload::KIND,
+    &stale::KIND,
+    &h2::RESET,
+    &h2::GOAWAY,
     &packet_loss::KIND,
 ];
 
@@ -87,14 +109,31 @@ impl Kind {
         self.layers.contains(&layer)
     }
 
+    /// What it acts on at a proxy whose operations are messages (`true`) or connections.
+    #[must_use]
+    pub fn layers_of(&self, messages: bool) -> Vec<Layer> {
+        let has: &[Layer] = if !messages {
+            &[Layer::Connection, Layer::Stream]
+        } else if self.acts_before_messages() {
+            &[Layer::Connection]
+        } else {
+            &[Layer::Message, Layer::Body]
+        };
+        let has = has.iter().copied();
+        has.filter(|layer| self.acts_on(*layer)).collect()
+    }
+
     /// Whether it can act on a proxy whose operations are messages (`true`) or connections.
     #[must_use]
     pub fn fits(&self, messages: bool) -> bool {
-        if messages {
-            self.acts_on(Layer::Message)
-        } else {
-            self.acts_on(Layer::Connection) || self.acts_on(Layer::Stream)
-        }
+        !self.layers_of(messages).is_empty()
+    }
+
+    /// Whether, where messages are known, it acts on the making of the connection that they come on.
+    #[must_use]
+    pub fn acts_before_messages(&self) -> bool {
+        let on_messages = self.acts_on(Layer::Message) || self.acts_on(Layer::Body);
+        self.acts_on(Layer::Connection) && !on_messages
     }
 
     /// Whether the parameters have this name among them.
@@ -136,7 +175,7 @@ pub trait Fault: Send + Sync + fmt::Debug {
     }
 }
 
-/// Bytes of a connection that were read.
+/// Bytes of a connection, or of a message's body, that were read.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk {
     /// Where they go.
@@ -149,9 +188,10 @@ pub struct Chunk {
 
 /// A fault at work on one operation. Each hook is asked at its moment and only decides.
 ///
-/// Where messages are known, `on_request` and `on_response` are asked once each; otherwise
-/// `on_connect` and `on_stream` once, `on_chunk` for each piece of bytes and `on_eof` once a
-/// direction. A connection that stood before the rule is met from `on_stream` on.
+/// Where messages are known, `on_request` and `on_response` are asked once each, `on_body` for each
+/// piece of a body; otherwise `on_connect` and `on_stream` once, `on_chunk` for each piece of bytes
+/// and `on_eof` once a direction. A connection that stood before the rule is met from `on_stream` on.
+/// `at` is now, on a clock that all connections share.
 pub trait Act: Send + fmt::Debug {
     /// A client has connected; nothing is dialled yet.
     fn on_connect(&mut self) -> Verdict {
@@ -162,11 +202,20 @@ pub trait Act: Send + fmt::Debug {
         Verdict::Pass
     }
     /// The head of a request has been read; nothing of it has been sent.
-    fn on_request(&mut self) -> Verdict {
+    fn on_request(&mut self, _request: &Request<'_>, _at: Duration) -> Verdict {
         Verdict::Pass
     }
     /// The head of the answer has been read; nothing of it has been sent.
-    fn on_response(&mut self) -> Verdict {
+    fn on_response(&mut self, _response: &Response<'_>) -> Verdict {
+        Verdict::Pass
+    }
+    /// The answer that was to be kept ([`Verdict::Capture`]) has been read whole; nothing of it has
+    /// been sent.
+    fn on_answer(&mut self, _answer: &Answer, _at: Duration) -> Verdict {
+        Verdict::Pass
+    }
+    /// Bytes of a message's body have been read.
+    fn on_body(&mut self, _chunk: &Chunk) -> Verdict {
         Verdict::Pass
     }
     /// Bytes of a connection have been read.
@@ -187,21 +236,63 @@ pub enum Verdict {
     /// Kept this long, counted from arrival. Several add up; order is kept. More is taken in
     /// meanwhile, so that waiting does not cut throughput.
     Hold(Duration),
+    /// Kept until this happens, or for this long at the most.
+    Await(Awaited, Duration),
     /// Split into pieces of these lengths, each kept that long, counted from arrival. Little is
     /// taken in ahead: the sender feels it.
     Pace(Vec<(usize, Duration)>),
     /// The bytes at these positions are changed by these masks (never 0).
     Alter(Vec<(usize, u8)>),
+    /// The head, and the body if it says so, are altered.
+    Edit(Arc<Edit>),
     /// Only the first so many bytes pass; once they have arrived, the connection ends.
     Keep(usize, End),
     /// The connection ends.
     End(End),
     /// It goes nowhere, and afterwards this becomes of the client.
     Discard(Then),
-    /// The proxy answers in the upstream's place.
+    /// The proxy answers in the upstream's place; after [`Act::on_answer`], with this in place of
+    /// what the upstream answered.
     Respond(Answer),
+    /// The answer is kept until it is whole, if it is not too long for that, and shown to
+    /// [`Act::on_answer`].
+    Capture,
     /// The upstream receives it again.
     Again(Again),
+    /// On HTTP/2: the proxy says this in the upstream's place.
+    Frame(Frame),
+}
+
+/// What a message may be kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// Another operation of the proxy has gone to the upstream meanwhile. Where one is kept for that
+    /// already, the next is the other: it is not kept.
+    Overtaken,
+    /// The caller has moved on: it has closed its side, or tried again.
+    MovedOn,
+}
+
+/// How a message is altered. Names are compared without case; framing is the proxy's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edit {
+    /// Headers that are taken away.
+    pub remove: Vec<String>,
+    /// Headers that are put in the place of those of the same name, or behind all others.
+    pub set: Vec<(String, String)>,
+    /// How far the time in `Date` is moved, in seconds.
+    pub skew: i64,
+    /// What takes the place of the body.
+    pub body: Option<Bytes>,
+}
+
+/// How HTTP/2 says that something ends (RFC 9113, section 7: the error codes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// RST_STREAM: the request's stream ends.
+    Reset(u32),
+    /// GOAWAY, and the connection ends.
+    GoAway(u32),
 }
 
 /// How a connection ends.
@@ -239,6 +330,8 @@ pub enum Then {
     After(Duration),
     /// The proxy answers with this status, then closes.
     Status(u16),
+    /// These bytes are written, whatever they are, then its connection ends with a FIN.
+    Raw(&'static [u8]),
 }
 
 /// An answer that the proxy gives itself.
@@ -261,4 +354,17 @@ pub struct Again {
     pub gap: Duration,
     /// The client gets the answer to the last delivery, not to the first.
     pub last: bool,
+    /// What the first of them waits for.
+    pub when: When,
+}
+
+/// When something is delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With the first delivery.
+    AtOnce,
+    /// Once the first delivery was answered in full; never, if it is not.
+    Answered,
+    /// Once the rule is lifted.
+    Lifted,
 }

@@ -10,7 +10,7 @@ use crate::seed::Draw;
 pub(super) static KIND: Kind = Kind {
     name: "packet_loss",
     summary: "what TCP makes of loss: stalls until lost segments were sent again",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -56,6 +56,9 @@ struct Losing {
 }
 
 impl Act for Losing {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         let segments = chunk.len.div_ceil(SEGMENT);
         let mut pieces = Vec::new();

@@ -1,7 +1,7 @@
 //! `response_loss`: the upstream receives it and answers in full; the client never learns.
 
 use super::{Act, Args, Chunk, Directions, Fault, Invalid, Kind, Param, Then, Type, Verdict};
-use crate::operation::{Direction, Layer};
+use crate::operation::{Direction, Layer, Response};
 use crate::seed::Draw;
 
 pub(super) static KIND: Kind = Kind {
@@ -48,7 +48,7 @@ impl Fault for ResponseLoss {
 }
 
 impl Act for ResponseLoss {
-    fn on_response(&mut self) -> Verdict {
+    fn on_response(&mut self, _response: &Response<'_>) -> Verdict {
         Verdict::Discard(self.then)
     }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {

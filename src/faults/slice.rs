@@ -9,7 +9,7 @@ use crate::seed::Draw;
 pub(super) static KIND: Kind = Kind {
     name: "slice",
     summary: "passed on in many small writes",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -82,6 +82,9 @@ struct Slicing {
 }
 
 impl Act for Slicing {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, chunk: &Chunk) -> Verdict {
         let Slice {
             size,

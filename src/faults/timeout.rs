@@ -9,7 +9,7 @@ use crate::seed::Draw;
 pub(super) static KIND: Kind = Kind {
     name: "timeout",
     summary: "bytes vanish, and the connection closes that long after the last of them",
-    layers: &[Layer::Stream],
+    layers: &[Layer::Stream, Layer::Body],
     directions: Directions::Either {
         message: Direction::Downstream,
     },
@@ -40,6 +40,9 @@ impl Fault for Timeout {
 }
 
 impl Act for Timeout {
+    fn on_body(&mut self, chunk: &Chunk) -> Verdict {
+        self.on_chunk(chunk)
+    }
     fn on_chunk(&mut self, _chunk: &Chunk) -> Verdict {
         Verdict::Discard(self.0)
     }

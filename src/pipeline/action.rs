@@ -2,14 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Crossing;
+use super::passage::Signal;
 use crate::clock::Instant;
-use crate::evidence::Entry;
-use crate::faults::{Again, Answer, End, Then};
+use crate::evidence::{Cause, Entry};
+use crate::faults::{Again, Answer, Edit, End, Frame, Then};
 use crate::operation::Phase;
 use crate::rules::{LiveRule, Slot};
 
@@ -77,6 +79,12 @@ impl Receipt {
         self.0.live.is_lifted()
     }
 
+    /// What it is when the fault is why something did not end well.
+    #[must_use]
+    pub fn cause(&self) -> Cause {
+        Cause::Rule(self.rule().into())
+    }
+
     /// The rule's name.
     #[must_use]
     pub fn rule(&self) -> &str {
@@ -93,9 +101,18 @@ pub struct Hold {
 #[derive(Debug, Clone)]
 struct Part {
     time: Duration,
+    /// What ends it before that.
+    until: Option<Arc<Signal>>,
     receipt: Receipt,
     /// Whether the source is to feel it.
     paced: bool,
+}
+
+impl Part {
+    fn holds(&self) -> bool {
+        let happened = self.until.as_ref().is_some_and(|s| s.has_happened());
+        !happened && !self.receipt.is_lifted()
+    }
 }
 
 impl Hold {
@@ -119,7 +136,7 @@ impl Hold {
 
     fn sum(&self, arrived: Instant, counts: impl Fn(&Part) -> bool) -> Instant {
         let parts = self.parts.iter();
-        let in_force = parts.filter(|part| counts(part) && !part.receipt.is_lifted());
+        let in_force = parts.filter(|part| counts(part) && part.holds());
         in_force.fold(arrived, |due, part| due + part.time)
     }
 
@@ -130,8 +147,24 @@ impl Hold {
         }
     }
 
+    /// Arranges for the task to be woken by what ends it before its time. To be asked before
+    /// [`Hold::due`].
+    pub fn watch(&self, cx: &Context<'_>) {
+        for signal in self.parts.iter().filter_map(|part| part.until.as_ref()) {
+            signal.watch(cx);
+        }
+    }
+
     pub(super) fn add(&mut self, time: Duration, receipt: &Receipt) {
         self.put(time, receipt, false);
+    }
+
+    /// Until this happens, or so long at the most.
+    pub(super) fn add_until(&mut self, signal: Arc<Signal>, most: Duration, receipt: &Receipt) {
+        self.put(most, receipt, false);
+        if let Some(part) = self.parts.last_mut() {
+            part.until = Some(signal);
+        }
     }
 
     /// As [`Hold::add`], and the source is to feel it.
@@ -142,6 +175,7 @@ impl Hold {
     fn put(&mut self, time: Duration, receipt: &Receipt, paced: bool) {
         self.parts.push(Part {
             time,
+            until: None,
             receipt: receipt.clone(),
             paced,
         });
@@ -181,9 +215,16 @@ pub struct ChunkAction {
 pub enum Terminal {
     /// It goes nowhere; then this.
     Discard(Then, Receipt),
+    /// It goes nowhere, and the connection ends at once.
+    End(End, Receipt),
     /// The proxy answers.
     Respond(Answer, Receipt),
+    /// The proxy says this, on HTTP/2.
+    Frame(Frame, Receipt),
 }
+
+/// How a message is altered, in this order.
+pub type Edits = Vec<(Arc<Edit>, Receipt)>;
 
 /// What is to be done with a request.
 #[derive(Debug, Default)]
@@ -192,8 +233,12 @@ pub struct RequestAction {
     pub hold: Hold,
     /// It does not reach the upstream.
     pub terminal: Option<Terminal>,
+    /// It is altered on its way.
+    pub edits: Edits,
     /// It goes to the upstream again.
     pub again: Vec<(Again, Receipt)>,
+    /// Unless it is over before, its connection ends so.
+    pub ends: Vec<(End, Receipt)>,
 }
 
 /// What is to be done with an answer.
@@ -203,4 +248,6 @@ pub struct ResponseAction {
     pub hold: Hold,
     /// It goes nowhere; then this.
     pub discard: Option<(Then, Receipt)>,
+    /// It is altered on its way.
+    pub edits: Edits,
 }

@@ -10,6 +10,7 @@
 mod action;
 mod course;
 mod operation;
+mod passage;
 mod session;
 mod witness;
 
@@ -24,7 +25,7 @@ use crate::rules::Edge;
 use crate::state::State;
 
 pub use action::{
-    ChunkAction, ConnectAction, Hold, Receipt, RequestAction, ResponseAction, Terminal,
+    ChunkAction, ConnectAction, Edits, Hold, Receipt, RequestAction, ResponseAction, Terminal,
 };
 pub use operation::Operation;
 pub use session::{Cuts, Session};
@@ -106,6 +107,7 @@ pub struct Crossing {
     from: Arc<str>,
     to: Arc<str>,
     connections: AtomicU64,
+    passage: passage::Passage,
 }
 
 impl Crossing {
@@ -118,6 +120,7 @@ impl Crossing {
             from: edge.from.as_str().into(),
             to: edge.to.as_str().into(),
             connections: AtomicU64::new(0),
+            passage: passage::Passage::default(),
             context,
             edge,
         }

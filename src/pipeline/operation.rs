@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::action::{Tally, Work};
+use super::passage::Signal;
 use super::{
     ChunkAction, ConnectAction, Crossing, Hold, Receipt, RequestAction, ResponseAction, Terminal,
     Witness,
 };
 use crate::clock::{self, Instant};
 use crate::evidence::FaultSeen;
-use crate::faults::{Act, Chunk, Directions, End, Verdict};
-use crate::operation::{Direction, Phase};
+use crate::faults::{Act, Answer, Awaited, Chunk, Directions, End, Verdict};
+use crate::operation::{Direction, Layer, Phase, Request, Response};
 use crate::rules::{LiveRule, Totals};
 
 /// How many rules may act on one operation over its whole life; more leave it alone.
@@ -34,6 +35,8 @@ struct Chosen {
     acting: Vec<Acting>,
     /// Rules in force that were asked and left it alone: each decides once.
     declined: Vec<Arc<LiveRule>>,
+    /// What happens once its caller has moved on, if anything waits for that.
+    moved_on: Option<Arc<Signal>>,
     /// What it has had to do with each rule; the totals tell a rule from one that took its name.
     tallies: Vec<(Arc<Totals>, Arc<Tally>)>,
 }
@@ -46,9 +49,16 @@ struct Acting {
     meets: [bool; 2],
     /// It has been told that it acts on a stream.
     begun: bool,
+    /// It is to be shown the whole answer.
+    captures: bool,
 }
 
 impl Acting {
+    fn acts_on_body(&self, direction: Direction) -> bool {
+        let kind = self.receipt.0.live.rule.fault.kind;
+        kind.acts_on(Layer::Body) && self.meets(direction)
+    }
+
     fn meets(&self, direction: Direction) -> bool {
         self.meets[direction as usize] && !self.receipt.is_lifted()
     }
@@ -98,17 +108,21 @@ impl Operation {
             entry: Arc::clone(self.witness.entry()),
             crossing: Arc::clone(crossing),
         }));
+        // A kind that does to bodies what it does to streams meets both, unless said.
+        let kind_of_bytes = !rule.fault.kind.acts_on(Layer::Message);
         let meets = |direction| match (rule.fault.kind.directions, rule.direction) {
             (Directions::Fixed(_), _) => true,
             (_, Some(chosen)) => chosen == direction,
             (Directions::Either { message }, None) => {
-                phase != Phase::Request || message == direction
+                let on_messages = matches!(phase, Phase::Request | Phase::Response);
+                !on_messages || kind_of_bytes || message == direction
             }
         };
         self.chosen.get_or_insert_default().acting.push(Acting {
             receipt,
             act: rule.fault.fault.act(draw, &crossing.edge.name),
             begun: false,
+            captures: false,
             meets: Direction::ALL.map(meets),
         });
     }
@@ -196,51 +210,162 @@ impl Operation {
         ends
     }
 
-    pub(super) fn on_request(&mut self) -> RequestAction {
+    pub(super) fn on_request(&mut self, request: &Request<'_>) -> RequestAction {
         let mut action = RequestAction::default();
+        if self.chosen.is_none() {
+            return action;
+        }
+        let at = clock::since_start(clock::now());
+        let witness = self.witness.clone();
         for acting in self.acting() {
             if !acting.meets(Direction::Upstream) {
                 continue;
             }
-            match acting.act.on_request() {
-                Verdict::Hold(time) => action.hold.add(time, &acting.receipt),
-                Verdict::Discard(then) if action.terminal.is_none() => {
-                    action.terminal = Some(Terminal::Discard(then, acting.receipt.clone()));
+            let receipt = &acting.receipt;
+            let terminal = match acting.act.on_request(request, at) {
+                Verdict::Capture => {
+                    acting.captures = true;
+                    continue;
                 }
-                Verdict::Respond(answer) if action.terminal.is_none() => {
-                    action.terminal = Some(Terminal::Respond(answer, acting.receipt.clone()));
+                Verdict::Hold(time) => {
+                    action.hold.add(time, receipt);
+                    continue;
                 }
-                Verdict::Again(again) => action.again.push((again, acting.receipt.clone())),
-                // A terminal fault in rule order came first, or it means bytes, not messages.
-                _ => {}
-            }
+                Verdict::Await(Awaited::Overtaken, most) => {
+                    let passage = &receipt.0.crossing.passage;
+                    if let Some(signal) = passage.let_pass(witness.number()) {
+                        action.hold.add_until(signal, most, receipt);
+                    }
+                    continue;
+                }
+                Verdict::Edit(edit) => {
+                    action.edits.push((edit, receipt.clone()));
+                    continue;
+                }
+                Verdict::Again(again) => {
+                    action.again.push((again, receipt.clone()));
+                    continue;
+                }
+                Verdict::End(end) if !end.after.is_zero() => {
+                    action.ends.push((end, receipt.clone()));
+                    continue;
+                }
+                Verdict::End(end) => Terminal::End(end, receipt.clone()),
+                Verdict::Discard(then) => Terminal::Discard(then, receipt.clone()),
+                Verdict::Respond(answer) => Terminal::Respond(answer, receipt.clone()),
+                Verdict::Frame(frame) => Terminal::Frame(frame, receipt.clone()),
+                _ => continue,
+            };
+            // A terminal fault in rule order came first.
+            action.terminal.get_or_insert(terminal);
         }
         if action.terminal.is_some() {
             // What reaches no upstream reaches it no second time either.
             action.again.clear();
+            action.edits.clear();
+            action.ends.clear();
         }
         action
     }
 
     /// The head of the upstream's answer was read: asks what is to be done with the answer.
-    pub fn on_response(&mut self) -> ResponseAction {
+    pub fn on_response(&mut self, response: &Response<'_>) -> ResponseAction {
         let mut action = ResponseAction::default();
-        for acting in self.acting() {
-            if acting.meets(Direction::Downstream) {
-                match acting.act.on_response() {
-                    Verdict::Hold(time) => action.hold.add(time, &acting.receipt),
-                    Verdict::Discard(then) if action.discard.is_none() => {
-                        action.discard = Some((then, acting.receipt.clone()));
-                    }
-                    _ => {}
-                }
+        let Some(chosen) = &mut self.chosen else {
+            return action;
+        };
+        for acting in &mut chosen.acting {
+            if !acting.meets(Direction::Downstream) {
+                continue;
             }
+            let receipt = &acting.receipt;
+            match acting.act.on_response(response) {
+                Verdict::Hold(time) => action.hold.add(time, receipt),
+                Verdict::Await(Awaited::MovedOn, most) => {
+                    let signal = chosen.moved_on.get_or_insert_with(|| {
+                        let signal = Arc::default();
+                        let passage = &receipt.0.crossing.passage;
+                        passage.await_attempt(self.witness.attempts(), &signal);
+                        signal
+                    });
+                    action.hold.add_until(Arc::clone(signal), most, receipt);
+                }
+                Verdict::Edit(edit) => action.edits.push((edit, receipt.clone())),
+                Verdict::Discard(then) if action.discard.is_none() => {
+                    action.discard = Some((then, receipt.clone()));
+                }
+                _ => {}
+            }
+        }
+        if action.discard.is_some() {
+            action.edits.clear();
         }
         action
     }
 
+    /// Whether a fault is to be shown the whole answer before any of it is sent.
+    #[must_use]
+    pub fn captures(&self) -> bool {
+        let acting = self.chosen.iter().flat_map(|c| &c.acting);
+        acting
+            .into_iter()
+            .any(|a| a.captures && !a.receipt.is_lifted())
+    }
+
+    /// The whole answer was read: asks for another one in its place.
+    pub fn on_answer(&mut self, answer: &Answer) -> Option<(Answer, Receipt)> {
+        let at = clock::since_start(clock::now());
+        let mut instead = None;
+        for acting in self.acting().iter_mut().filter(|a| a.captures) {
+            if acting.receipt.is_lifted() {
+                continue;
+            }
+            if let Verdict::Respond(other) = acting.act.on_answer(answer, at) {
+                instead.get_or_insert((other, acting.receipt.clone()));
+            }
+        }
+        instead
+    }
+
+    /// The client has closed its side, or its stream.
+    pub fn moved_on(&self) {
+        if let Some(signal) = self.chosen.as_ref().and_then(|c| c.moved_on.as_ref()) {
+            signal.happen();
+        }
+    }
+
+    /// Whether a fault acts on the bytes of bodies of this direction.
+    #[must_use]
+    pub fn acts_on_body(&self, direction: Direction) -> bool {
+        let acting = self.chosen.iter().flat_map(|c| &c.acting);
+        acting.into_iter().any(|a| a.acts_on_body(direction))
+    }
+
+    /// Bytes of a body were read at `now`: asks what is to be done with them.
+    pub fn on_body(&mut self, direction: Direction, bytes: Bytes, now: Instant) -> ChunkAction {
+        self.on_bytes(direction, bytes, now, |acting, chunk| {
+            if acting.acts_on_body(chunk.direction) {
+                acting.act.on_body(chunk)
+            } else {
+                Verdict::Pass
+            }
+        })
+    }
+
     /// Bytes were read at `now`: asks what is to be done with them.
     pub fn on_chunk(&mut self, direction: Direction, bytes: Bytes, now: Instant) -> ChunkAction {
+        self.on_bytes(direction, bytes, now, |acting, chunk| {
+            acting.act.on_chunk(chunk)
+        })
+    }
+
+    fn on_bytes(
+        &mut self,
+        direction: Direction,
+        bytes: Bytes,
+        now: Instant,
+        ask: impl Fn(&mut Acting, &Chunk) -> Verdict,
+    ) -> ChunkAction {
         let mut action = ChunkAction {
             pieces: vec![(bytes, Hold::default())],
             ..ChunkAction::default()
@@ -255,7 +380,7 @@ impl Operation {
                 len,
                 at: clock::since_start(now),
             };
-            match acting.act.on_chunk(&chunk) {
+            match ask(acting, &chunk) {
                 Verdict::Hold(time) => {
                     for (_, hold) in &mut action.pieces {
                         hold.add(time, &acting.receipt);

@@ -214,7 +214,7 @@ impl Session {
         }
         let mut awaited: Option<Awaited> = None;
         let facts = self.facts(None, bytes);
-        let key = seed::key(&[&self.ordinal.to_le_bytes()]);
+        let key = self.key();
         for live in &self.set.rules {
             let kind = live.rule.fault.kind;
             let on_stream = kind.acts_on(Layer::Stream);
@@ -228,25 +228,61 @@ impl Session {
         self.awaited = awaited.map(Box::new);
     }
 
+    /// Where operations are messages: asks the rules that act on the making of a connection. The
+    /// operation that they choose is the connection's own, until its first request takes it over.
+    /// `None`: there is no such rule.
+    pub fn opening(&self) -> Option<(Operation, ConnectAction)> {
+        let mut operation: Option<Operation> = None;
+        for live in &self.set.rules {
+            if live.rule.fault.kind.acts_before_messages()
+                && live.rule.matcher.meets(&self.facts(None, 0)) == Meets::Now
+            {
+                let operation = operation.get_or_insert_with(|| Operation::new(self.witness()));
+                operation.select(&self.crossing, live, self.key(), Phase::Connect);
+            }
+        }
+        let mut operation = operation?;
+        let action = operation.on_connect();
+        Some((operation, action))
+    }
+
+    /// The decision key of the connection.
+    fn key(&self) -> u64 {
+        seed::key(&[&self.ordinal.to_le_bytes()])
+    }
+
     /// Begins the operation of a request whose head was read, and asks what is to be done. `bytes`
-    /// of the connection were read before it.
-    pub fn request(&self, request: &Request<'_>, bytes: u64) -> (Operation, RequestAction) {
+    /// of the connection were read before it; `opening` is the connection's own operation, if there
+    /// is one that no request has taken over.
+    pub fn request(
+        &self,
+        request: &Request<'_>,
+        bytes: u64,
+        opening: Option<Operation>,
+    ) -> (Operation, RequestAction) {
         let ladder = &self.crossing.context.ladder;
-        let named = Some((request.method, request.path));
-        let witness = Witness::begin(&self.crossing, named, ladder.identify(request));
-        let mut operation = Operation::new(witness);
+        let named = (request.method, request.path);
+        let identity = ladder.identify(request);
+        let mut operation = match opening {
+            None => Operation::new(Witness::begin(&self.crossing, Some(named), identity)),
+            Some(operation) => {
+                operation.witness.becomes(named, identity);
+                operation
+            }
+        };
         if self.set.rules.is_empty() {
             return (operation, RequestAction::default());
         }
         let facts = self.facts(Some(*request), bytes);
         let mut key = None;
         for live in &self.set.rules {
-            if live.rule.matcher.meets(&facts) == Meets::Now {
+            let early = live.rule.fault.kind.acts_before_messages();
+            if !early && live.rule.matcher.meets(&facts) == Meets::Now {
                 let key = *key.get_or_insert_with(|| ladder.decision_key(request));
                 operation.select(&self.crossing, live, key, Phase::Request);
             }
         }
-        let action = operation.on_request();
+        let action = operation.on_request(request);
         (operation, action)
     }
 

@@ -1,6 +1,7 @@
 //! The record of one operation while it is being made.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Crossing;
 use crate::clock::Timestamp;
@@ -22,19 +23,52 @@ struct Open {
     entry: Arc<Entry>,
     crossing: Arc<Crossing>,
     /// The hash of proxy, method and path, within which identities are compared.
-    scope: u64,
+    scope: AtomicU64,
+    number: u64,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         let context = &self.crossing.context;
-        let class = context.ledger.finish(&self.entry, self.scope);
+        let class = context.ledger.finish(&self.entry, self.scope.load(Relaxed));
         let meters = &self.crossing.meters;
         meters.finished(class);
         let deliveries = self.entry.lock().deliveries;
         if deliveries > 1 {
             meters.duplicates.inc_by(u64::from(deliveries - 1));
         }
+    }
+}
+
+/// Within which identities are compared.
+fn scope(crossing: &Crossing, request: Option<(&str, &str)>) -> u64 {
+    let (method, path) = request.unwrap_or_default();
+    seed::key(&[
+        crossing.edge.name.as_bytes(),
+        method.as_bytes(),
+        path.as_bytes(),
+    ])
+}
+
+fn attempts(scope: u64, identity: &Identity) -> u64 {
+    seed::key(&[&scope.to_le_bytes(), identity.value.as_bytes()])
+}
+
+/// Which attempt this is, as far as its head tells. A weak identity may still give way to a
+/// fingerprint; its attempt is counted at the end of the request.
+fn attempt(
+    crossing: &Crossing,
+    scope: u64,
+    identity: Option<&Identity>,
+    started: Timestamp,
+) -> u32 {
+    let Some(id) = identity else {
+        return 1;
+    };
+    crossing.passage.tried(|| attempts(scope, id));
+    match id.strength {
+        Strength::Strong => crossing.context.ledger.attempt(scope, id, started),
+        Strength::Weak => 1,
     }
 }
 
@@ -47,22 +81,12 @@ impl Witness {
     ) -> Self {
         let context = &crossing.context;
         let started = Timestamp::now();
+        let scope = scope(crossing, request);
         let (method, path) = request.unzip();
-        let scope = seed::key(&[
-            crossing.edge.name.as_bytes(),
-            method.unwrap_or_default().as_bytes(),
-            path.unwrap_or_default().as_bytes(),
-        ]);
-        // A weak identity may still give way to a fingerprint; its attempt is counted at the end
-        // of the request.
-        let attempt = match &identity {
-            Some(id) if id.strength == Strength::Strong => {
-                context.ledger.attempt(scope, id, started)
-            }
-            _ => 1,
-        };
+        let attempt = attempt(crossing, scope, identity.as_ref(), started);
+        let id = context.ledger.next_id();
         let record = Record {
-            id: context.ledger.next_id(),
+            id,
             proxy: Arc::clone(&crossing.name),
             from: Arc::clone(&crossing.from),
             to: Arc::clone(&crossing.to),
@@ -86,8 +110,38 @@ impl Witness {
         Self(Arc::new(Open {
             entry: context.ledger.begin(record),
             crossing: Arc::clone(crossing),
-            scope,
+            scope: AtomicU64::new(scope),
+            number: id.n,
         }))
+    }
+
+    /// The record of a connection becomes that of its first request.
+    pub(super) fn becomes(&self, (method, path): (&str, &str), identity: Option<Identity>) {
+        let open = &self.0;
+        let scope = scope(&open.crossing, Some((method, path)));
+        open.scope.store(scope, Relaxed);
+        let started = self.note(|r| r.started);
+        let attempt = attempt(&open.crossing, scope, identity.as_ref(), started);
+        self.note(|r| {
+            r.request.method = Some(method.into());
+            r.request.path = Some(path.into());
+            (r.identity, r.attempt) = (identity, attempt);
+        });
+    }
+
+    /// The number of its record, unique in the process.
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// What this has in common with further attempts at the same; with itself, where nothing tells
+    /// what it is.
+    pub(super) fn attempts(&self) -> u64 {
+        let scope = self.0.scope.load(Relaxed);
+        self.note(|r| match &r.identity {
+            Some(identity) => attempts(scope, identity),
+            None => seed::key(&[&self.0.number.to_le_bytes()]),
+        })
     }
 
     pub(super) fn entry(&self) -> &Arc<Entry> {
@@ -104,23 +158,27 @@ impl Witness {
         let open = &self.0;
         self.note(|r| {
             if r.identity.is_none() {
-                let print = seed::key(&[&open.scope.to_le_bytes(), &body.to_le_bytes()]);
+                let scope = open.scope.load(Relaxed);
+                let print = seed::key(&[&scope.to_le_bytes(), &body.to_le_bytes()]);
                 r.identity = Some(Identity {
                     by: crate::evidence::By::Fingerprint,
                     value: format!("{print:016x}"),
                     strength: Strength::Weak,
                 });
+                let same =
+                    || seed::key(&[&scope.to_le_bytes(), format!("{print:016x}").as_bytes()]);
+                open.crossing.passage.tried(same);
             }
             if let Some(id) = r
                 .identity
                 .as_ref()
                 .filter(|id| id.strength == Strength::Weak)
             {
-                r.attempt = open
-                    .crossing
-                    .context
-                    .ledger
-                    .attempt(open.scope, id, r.started);
+                r.attempt =
+                    open.crossing
+                        .context
+                        .ledger
+                        .attempt(open.scope.load(Relaxed), id, r.started);
             }
         });
     }
@@ -155,6 +213,7 @@ impl Witness {
         self.delivery(delivery, |d| {
             d.sent_at.get_or_insert_with(Timestamp::now);
         });
+        self.0.crossing.passage.passed(self.0.number);
     }
 
     /// The upstream's answer has begun.

@@ -113,6 +113,17 @@ impl Drop for Source {
     }
 }
 
+/// When a copy begins.
+#[derive(Debug)]
+pub(super) enum Begin {
+    /// Once there is something to send.
+    AtOnce,
+    /// Once this happens; never, if it can't any more.
+    When(oneshot::Receiver<()>),
+    /// Once its rule is lifted.
+    Lifted,
+}
+
 /// What becomes of the copy's answer.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -141,6 +152,7 @@ pub(super) fn spawn(
     receipt: Receipt,
     after: Duration,
     answer: Answer,
+    begin: Begin,
 ) -> Feed {
     let backlog = Arc::default();
     let copy = Copy {
@@ -150,7 +162,7 @@ pub(super) fn spawn(
         receipt,
         after,
     };
-    tokio::spawn(copy.run(answer));
+    tokio::spawn(copy.run(answer, begin));
     Feed(backlog)
 }
 
@@ -164,31 +176,46 @@ struct Copy {
 
 impl Copy {
     /// Runs until delivered and answered, lifted, or the process stops.
-    async fn run(self, answer: Answer) {
+    async fn run(self, answer: Answer, begin: Begin) {
+        let outlives = matches!(begin, Begin::Lifted);
         let state = Arc::clone(&self.crossing.context.state);
         let ended = async {
             loop {
                 let changed = state.changed();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.receipt.is_lifted() || state.stopping() == Stopping::Now {
+                let lifted = self.receipt.is_lifted() && !outlives;
+                if lifted || state.stopping() == Stopping::Now {
                     return;
                 }
                 changed.await;
             }
         };
         tokio::select! {
-            () = self.deliver(answer) => {}
+            () = self.deliver(answer, begin) => {}
             () = ended => {}
         }
     }
 
-    async fn deliver(&self, answer: Answer) {
+    async fn deliver(&self, answer: Answer, begin: Begin) {
         // Nothing is dialled before there is something to send.
         let Some((first, arrived)) = self.source.next().await else {
             return;
         };
-        clock::sleep_until(arrived + self.after).await;
+        let from = match begin {
+            Begin::AtOnce => arrived,
+            Begin::When(happens) => {
+                if happens.await.is_err() {
+                    return;
+                }
+                clock::now()
+            }
+            Begin::Lifted => {
+                self.until(|| self.receipt.is_lifted()).await;
+                clock::now()
+            }
+        };
+        clock::sleep_until(from + self.after).await;
         self.until_reachable().await;
         let delivery = self.witness.deliver();
         match dial(&self.crossing.edge).await {
@@ -203,11 +230,17 @@ impl Copy {
 
     /// Waits while a partition stands between the proxy's two services.
     async fn until_reachable(&self) {
+        self.until(|| !self.crossing.is_cut(Direction::Upstream))
+            .await;
+    }
+
+    /// Waits for a change of the state after which this holds.
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let changed = self.crossing.context.state.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if !self.crossing.is_cut(Direction::Upstream) {
+            if holds() {
                 return;
             }
             changed.await;

@@ -183,6 +183,7 @@ impl Lane {
         };
         while let Some(piece) = queue.pieces.front_mut() {
             if !piece.hold.is_none() {
+                piece.hold.watch(cx);
                 let due = piece.hold.due(piece.arrived);
                 if due > crate::clock::now() {
                     piece.hold.settle(piece.phase);

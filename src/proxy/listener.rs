@@ -12,11 +12,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::peer::{Peer, set_up};
+use super::stream;
+use super::tap::{self, Opening};
 use super::watch::Bell;
 use super::workers::{Carried, Choice, Worker, Workers};
-use super::{stream, tap};
 use crate::clock::{self, Instant};
 use crate::evidence::{Cause, Outcome};
+use crate::operation::Phase;
 use crate::pipeline::{ConnectAction, Crossing, Operation, Session};
 use crate::rules::Protocol;
 
@@ -192,8 +194,9 @@ struct Arrival {
 enum Begun {
     /// The operation that it is, and what is to be done with it.
     Stream(Operation, ConnectAction),
-    /// Nothing: its operations are messages.
-    Messages,
+    /// Its operations are messages; what it is itself, until the first of them, if a rule acts on its
+    /// being made.
+    Messages(Option<Opening>),
 }
 
 impl Arrival {
@@ -207,7 +210,7 @@ impl Arrival {
                 let (operation, action) = session.connection();
                 Begun::Stream(operation, action)
             }
-            Protocol::Http => Begun::Messages,
+            Protocol::Http => Begun::Messages(session.opening()),
         });
         Self {
             session,
@@ -252,8 +255,16 @@ impl Arrival {
                 let carried = stream::carry(socket, session, operation, action, bell, guard);
                 drop(tokio::spawn(carried));
             }
-            Some(Begun::Messages) => {
-                drop(tokio::spawn(tap::carry(socket, session, bell, guard)));
+            Some(Begun::Messages(Some((operation, action)))) if action.discard.is_some() => {
+                if let Some((_, receipt)) = action.discard {
+                    receipt.injected(Phase::Connect);
+                }
+                operation.witness.told(Outcome::Reset, None, 0);
+                Peer::new(socket).reset();
+            }
+            Some(Begun::Messages(opening)) => {
+                let carried = tap::carry(socket, session, opening, bell, guard);
+                drop(tokio::spawn(carried));
             }
             None => refuse(socket, &session),
         }

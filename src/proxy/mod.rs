@@ -6,6 +6,7 @@
 //! is known here by name.
 
 mod copy;
+mod edit;
 mod lane;
 mod listener;
 mod peer;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use super::copy::{self, Answer, Feed};
+use super::copy::{self, Answer, Begin, Feed};
 use super::lane::{Flushed, Lane};
 use super::peer::{Peer, READ_SIZE, Read};
 use super::splice::Bulk;
@@ -181,6 +181,7 @@ impl Stream {
                     receipt.clone(),
                     again.gap * n,
                     Answer::Stream,
+                    Begin::AtOnce,
                 ));
             }
         }

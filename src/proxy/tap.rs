@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use self::core::Core;
+pub(super) use self::core::Opening;
 use self::requests::MOST_AWAITING;
 use super::lane::Flushed;
 use super::peer::{Peer, Read};
@@ -43,11 +44,12 @@ const ACK_LOOK: Duration = Duration::from_millis(2);
 pub(super) fn carry<G>(
     client: TcpStream,
     session: Session,
+    opening: Option<Opening>,
     bell: &Arc<Bell>,
     guard: G,
 ) -> impl Future<Output = ()> + use<G> {
     // Made outside the future, which would keep room for the parts as well.
-    let mut tap = Tap::new(client, session, bell);
+    let mut tap = Tap::new(client, session, opening, bell);
     async move {
         std::future::poll_fn(|cx| tap.poll(cx)).await;
         tap.finish();
@@ -73,10 +75,15 @@ struct Tap {
 }
 
 impl Tap {
-    fn new(client: TcpStream, session: Session, bell: &Arc<Bell>) -> Self {
+    fn new(
+        client: TcpStream,
+        session: Session,
+        opening: Option<Opening>,
+        bell: &Arc<Bell>,
+    ) -> Self {
         Self {
             watch: Watch::new(bell),
-            core: Core::new(session),
+            core: Core::new(session, opening),
             client: Some(Peer::new(client)),
             upstream: Upstream::None,
             ended: None,
@@ -100,7 +107,7 @@ impl Tap {
             if self.is_cut_off() {
                 return Poll::Ready(());
             }
-            self.poll_dial(cx);
+            self.poll_dial(cx, &mut deadline);
             let up = self.pump_up(cx, &mut deadline);
             self.core.answer_locally();
             self.core.poll_wanted(cx);
@@ -112,6 +119,7 @@ impl Tap {
             self.moved = None;
         }
         self.core.note_cuts();
+        self.meet_ends(&mut deadline);
         self.meet_fate(&mut deadline);
         self.look_for_acknowledgements(&mut deadline);
         // What was still under way when the process began to stop may have ended just now.
@@ -183,10 +191,16 @@ impl Tap {
         true
     }
 
-    fn poll_dial(&mut self, cx: &mut Context<'_>) {
+    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
         let core = &mut self.core;
         let wanted = !core.up.is_empty() && !core.session.cuts().silences(Direction::Upstream);
         if matches!(self.upstream, Upstream::None) && wanted {
+            let due = core.dial_hold.due(core.session.accepted());
+            if due > clock::now() {
+                core.dial_hold.settle(Phase::Connect);
+                sooner(deadline, due);
+                return;
+            }
             self.upstream.dial(&core.session.crossing().edge);
         }
         let Some(error) = self.upstream.poll_dial(cx, &core.session.crossing().edge) else {
@@ -248,6 +262,7 @@ impl Tap {
                 if self.ended.is_none() {
                     self.left.get_or_insert_with(Timestamp::now);
                 }
+                core.moved_on();
                 if !matches!(self.upstream, Upstream::None) || !core.up.is_empty() {
                     core.up
                         .push_fin(clock::now(), crate::pipeline::Hold::default());

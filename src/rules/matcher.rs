@@ -223,6 +223,7 @@ mod tests {
             path: "/authorize/1",
             query: Some("a=1&b=2&a=3&flag"),
             headers: &headers,
+            http2: false,
         };
         let pair = |n: &str, v: &str| vec![(n.to_owned(), Glob(v.to_owned()))];
         let all = Matcher {

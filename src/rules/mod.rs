@@ -94,10 +94,11 @@ impl Rule {
 
     /// Whether its conditions can all hold, at a moment when the fault acts, of what is carried so.
     fn can_hold(&self, protocol: Protocol) -> bool {
+        let in_time = || self.matcher.late().next().is_none();
         if protocol.has_messages() {
-            !self.matcher.needs_stream()
+            let early = self.fault.kind.acts_before_messages();
+            !self.matcher.needs_stream() && (!early || !self.matcher.needs_http() && in_time())
         } else {
-            let in_time = || self.matcher.late().next().is_none();
             !self.matcher.needs_http() && (self.fault.kind.acts_on(Layer::Stream) || in_time())
         }
     }
@@ -158,14 +159,10 @@ impl FaultSpec {
     /// Why these parameters can't be had on a proxy of this protocol; `None`: they can.
     #[must_use]
     pub fn unsupported(&self, protocol: Protocol) -> Option<crate::faults::Invalid> {
-        let layers: &[Layer] = if protocol.has_messages() {
-            &[Layer::Message]
-        } else {
-            &[Layer::Connection, Layer::Stream]
-        };
+        let layers = self.kind.layers_of(protocol.has_messages());
         layers
-            .iter()
-            .find_map(|layer| self.fault.unsupported(*layer))
+            .into_iter()
+            .find_map(|layer| self.fault.unsupported(layer))
     }
 
     /// As in the file: `{kind: {parameters}}`.

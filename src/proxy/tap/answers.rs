@@ -12,12 +12,32 @@ use super::requests::refusal_answer;
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, Then};
-use crate::operation::Phase;
-use crate::pipeline::Hold;
+use crate::operation::{Direction, Phase, Response};
+use crate::pipeline::{Edits, Hold};
 use crate::protocol::http1::{Body, Refusal, ResponseHead, scratch};
 use crate::protocol::{Eof, Event};
 use crate::proxy::copy::MOST_KEPT;
+use crate::proxy::edit;
 use crate::proxy::peer::Peer;
+
+/// The head of an answer that is kept, without what frames its body.
+fn captured(head: &ResponseHead<'_, '_>) -> Answer {
+    const FRAMING: [&str; 5] = [
+        "content-length",
+        "transfer-encoding",
+        "trailer",
+        "connection",
+        "keep-alive",
+    ];
+    let headers = head.headers.iter();
+    let kept = headers.filter(|h| !FRAMING.iter().any(|name| h.name.eq_ignore_ascii_case(name)));
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    Answer {
+        status: head.status,
+        headers: kept.map(|h| (h.name.to_owned(), text(h.value))).collect(),
+        body: Bytes::new(),
+    }
+}
 
 impl Core {
     /// Takes what was read from the upstream.
@@ -66,24 +86,25 @@ impl Core {
             match framer.next(&data[at..], &mut scratch, asked) {
                 Ok(Event::Head { len, head }) => {
                     let position = self.down.taken() + run.len() as u64;
-                    let hold = self.answer_head(&head, position);
-                    self.give(
-                        cx,
-                        client.as_deref_mut(),
-                        data,
-                        at..at + len,
-                        hold,
-                        &mut run,
-                    );
+                    let (hold, edits) = self.answer_head(&head, position);
+                    let part = at..at + len;
+                    if edits.is_empty() {
+                        self.give(cx, client.as_deref_mut(), data, part, false, hold, &mut run);
+                    } else {
+                        let before = std::mem::replace(&mut run, part.end..part.end);
+                        self.pass_down(cx, client.as_deref_mut(), &data[before]);
+                        self.give_edited(&data[part], &head, hold, &edits);
+                    }
                     at += len;
                 }
-                Ok(Event::Body { len, .. }) => {
+                Ok(Event::Body { len, content }) => {
                     let part = at..at + len;
                     self.give(
                         cx,
                         client.as_deref_mut(),
                         data,
                         part,
+                        content,
                         Hold::default(),
                         &mut run,
                     );
@@ -116,13 +137,14 @@ impl Core {
         at
     }
 
-    fn answer_head(&mut self, head: &ResponseHead<'_, '_>, position: u64) -> Hold {
+    fn answer_head(&mut self, head: &ResponseHead<'_, '_>, position: u64) -> (Hold, Edits) {
+        let nothing = (Hold::default(), Edits::new());
         let sunk = self.fate.is_some();
         let Some(exchange) = self.awaiting.front_mut() else {
-            return Hold::default();
+            return nothing;
         };
         if head.interim {
-            return Hold::default();
+            return nothing;
         }
         exchange.status = Some(head.status);
         exchange.last = !head.keep_alive && head.body != Body::Tunnel;
@@ -132,24 +154,69 @@ impl Core {
             self.switched = Some(head.body == Body::Tunnel);
         }
         if sunk {
-            return Hold::default();
+            return nothing;
         }
-        let action = exchange.operation.on_response();
+        let response = Response {
+            status: head.status,
+            headers: head.headers,
+            length: head.content_length,
+        };
+        let action = exchange.operation.on_response(&response);
         if let Some((then, receipt)) = action.discard {
             receipt.injected(Phase::Response);
             self.dead_end = exchange.operation.witness.injected_cause();
             exchange.losing = Some((then, receipt));
+        } else if exchange.operation.captures() && head.body != Body::Tunnel {
+            exchange.captured = Some(captured(head));
         }
-        action.hold
+        (action.hold, action.edits)
+    }
+
+    /// Sends an altered head on to the client, and the body that it announces if that is another one.
+    fn give_edited(
+        &mut self,
+        bytes: &[u8],
+        head: &ResponseHead<'_, '_>,
+        hold: Hold,
+        edits: &Edits,
+    ) {
+        let sunk = self.fate.is_some() || self.client_gone;
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
+        exchange.answer_bytes += bytes.len();
+        if sunk {
+            return;
+        }
+        let has_body = !matches!(head.body, Body::None | Body::Tunnel)
+            || !exchange.asked.head && head.content_length == Some(0);
+        let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
+        let body = body.filter(|_| has_body);
+        let which = edits.iter().map(|(edit, _)| &**edit);
+        let mut edited = edit::head(bytes, which, body.as_ref().map(Bytes::len));
+        exchange.sinks_answer = body.is_some();
+        edited.extend_from_slice(&body.unwrap_or_default());
+        for (_, receipt) in edits {
+            receipt.injected(Phase::Response);
+        }
+        if exchange.keeps_answer() {
+            exchange.first.extend_from_slice(&edited);
+            return;
+        }
+        self.down
+            .push(edited.into(), clock::now(), hold, Phase::Response);
+        exchange.answer.end = self.down.taken();
     }
 
     /// Sends bytes of the answer under way on to the client, or nowhere.
+    #[allow(clippy::too_many_arguments)]
     fn give(
         &mut self,
         cx: &mut Context<'_>,
         client: Option<&mut Peer>,
         data: &[u8],
         part: Range<usize>,
+        content: bool,
         hold: Hold,
         run: &mut Range<usize>,
     ) {
@@ -158,17 +225,38 @@ impl Core {
             return;
         };
         exchange.answer_bytes += part.len();
-        if sunk || exchange.losing.is_some() {
+        if sunk {
+            if self.lost_at.is_some() {
+                self.lost_at = Some(clock::now());
+            }
             return;
         }
-        if exchange.wanted.is_some() && exchange.status.is_some() {
+        if exchange.losing.is_some() || exchange.sinks_answer {
+            return;
+        }
+        if content && exchange.operation.acts_on_body(Direction::Downstream) {
+            let bytes = Bytes::copy_from_slice(&data[part.clone()]);
+            let action = exchange
+                .operation
+                .on_body(Direction::Downstream, bytes, clock::now());
+            let before = std::mem::replace(run, part.end..part.end);
+            self.pass_down(cx, client, &data[before]);
+            let sinks = self.act_on_body(Direction::Downstream, action);
+            if let Some(exchange) = self.awaiting.front_mut() {
+                exchange.sinks_answer |= sinks;
+                exchange.answer.end = self.down.taken();
+            }
+            return;
+        }
+        if exchange.keeps_answer() {
             // Kept, in case the wanted one never comes.
             if exchange.first.len() + part.len() <= MOST_KEPT {
-                exchange.first.extend_from_slice(&data[part]);
+                exchange.keep_answer(&data[part], content);
                 return;
             }
             // Too long to keep: the client gets this one after all.
             exchange.wanted = None;
+            exchange.captured = None;
             let kept = exchange.first.split().freeze();
             exchange.answer = self.down.taken()..self.down.taken();
             self.down
@@ -215,14 +303,28 @@ impl Core {
             Some(false) => self.requests.stay(),
             None => {}
         }
-        exchange.answered = true;
+        exchange.end_answer();
         if self.fate.is_some() || self.client_gone {
             self.move_on();
             return;
         }
+        if exchange.captured.is_some() {
+            self.show_answer();
+        }
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
         if let Some((then, receipt)) = exchange.losing.take() {
             // A copy's answer is lost as well.
             exchange.wanted = None;
+            if let Then::Raw(bytes) = then {
+                exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
+                exchange.outcome = Outcome::Substituted;
+                exchange.status = None;
+                let bytes = Bytes::from_static(bytes);
+                self.down
+                    .push(bytes, clock::now(), Hold::default(), Phase::Response);
+            }
             if let Then::Status(status) = then {
                 let answer = Answer {
                     status,
@@ -244,6 +346,36 @@ impl Core {
         if ends {
             self.end_after_last();
         }
+    }
+
+    /// The answer that was kept for faults to see is whole: sends it on, or what they put in its
+    /// place.
+    fn show_answer(&mut self) {
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
+        let Some(answer) = exchange.captured.take() else {
+            return;
+        };
+        let kept = exchange.first.split().freeze();
+        let bytes = match exchange.operation.on_answer(&answer) {
+            None if exchange.wanted.is_some() => {
+                // It stays kept, for another reason.
+                exchange.first.extend_from_slice(&kept);
+                return;
+            }
+            None => kept,
+            Some((instead, receipt)) => {
+                receipt.injected(Phase::Response);
+                exchange.wanted = None;
+                exchange.outcome = Outcome::Substituted;
+                exchange.status = Some(instead.status);
+                encode(&instead, exchange.asked, (!exchange.last).then_some(1))
+            }
+        };
+        exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
+        self.down
+            .push(bytes, clock::now(), Hold::default(), Phase::Response);
     }
 
     /// Whether the front exchange has its own answer, but is to get that of a copy.

@@ -7,13 +7,16 @@ use bytes::BytesMut;
 
 use super::exchange::Exchange;
 use super::requests::MOST_AWAITING;
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::evidence::Cause;
-use crate::faults::Then;
+use crate::faults::{End, Then};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Receipt, Session};
+use crate::pipeline::{ChunkAction, ConnectAction, Hold, Operation, Receipt, Session};
 use crate::protocol::http1::{MAX_HEAD, RequestFramer, ResponseFramer};
 use crate::proxy::lane::Lane;
+
+/// The operation that a connection is until its first request, and what is to be done with it.
+pub(in crate::proxy) type Opening = (Operation, ConnectAction);
 
 /// The messages of one connection.
 pub(super) struct Core {
@@ -42,11 +45,20 @@ pub(super) struct Core {
     /// The final answer to a request for another protocol: whether it switched.
     pub(super) switched: Option<bool>,
     pub(super) tunnel: bool,
+    /// The connection's own operation, until the first request takes it over.
+    pub(super) opening: Option<Operation>,
+    /// How much later than it was accepted the upstream is dialled.
+    pub(super) dial_hold: Hold,
+    /// Nothing goes on in this direction; once what went before has arrived, the connection ends so.
+    pub(super) finale: Option<(Direction, End, Receipt)>,
+    /// When bytes last went nowhere.
+    pub(super) lost_at: Option<Instant>,
 }
 
 impl Core {
     /// Of a connection that was accepted.
-    pub(super) fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session, opening: Option<Opening>) -> Self {
+        let (opening, action) = opening.unzip();
         let crossing = session.crossing().clone();
         Self {
             session,
@@ -66,6 +78,10 @@ impl Core {
             upstream_unusable: false,
             switched: None,
             tunnel: false,
+            opening,
+            dial_hold: action.unwrap_or_default().hold,
+            finale: None,
+            lost_at: None,
         }
     }
 
@@ -113,6 +129,43 @@ impl Core {
     pub(super) fn is_owed(&self) -> bool {
         let due = |e: &Exchange| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
         !self.upstream_unusable && self.awaiting.iter().any(due)
+    }
+
+    /// The client will say no more: answers that wait for that need not.
+    pub(super) fn moved_on(&self) {
+        for exchange in self.awaiting.iter().chain(&self.telling) {
+            exchange.operation.moved_on();
+        }
+    }
+
+    /// Puts what faults have left of bytes of a body on its way. Answers whether no more of it is to
+    /// follow.
+    pub(super) fn act_on_body(&mut self, direction: Direction, action: ChunkAction) -> bool {
+        let lane = match direction {
+            Direction::Upstream => &mut self.up,
+            Direction::Downstream => &mut self.down,
+        };
+        let now = clock::now();
+        for (bytes, hold) in action.pieces {
+            lane.push(bytes, now, hold, Phase::Body);
+        }
+        for receipt in action.altered {
+            receipt.injected(Phase::Body);
+        }
+        if let Some((then, receipt)) = action.discard {
+            receipt.injected(Phase::Body);
+            self.dead_end.get_or_insert(receipt.cause());
+            self.lost_at = Some(now);
+            self.fate.get_or_insert((then, Some(receipt)));
+            return true;
+        }
+        if let Some((end, receipt)) = action.end {
+            receipt.injected(Phase::Body);
+            self.dead_end.get_or_insert(receipt.cause());
+            self.finale.get_or_insert((direction, end, receipt));
+            return true;
+        }
+        false
     }
 
     /// Whether the client may be read.

@@ -6,8 +6,8 @@ use super::exchange::Exchange;
 use super::{ACK_LOOK, FIRST_LOOK, Tap};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
-use crate::faults::Then;
-use crate::operation::Direction;
+use crate::faults::{End, Side, Then};
+use crate::operation::{Direction, Phase};
 use crate::pipeline::Receipt;
 use crate::proxy::peer::Peer;
 use crate::proxy::upstream::Upstream;
@@ -22,6 +22,7 @@ impl Tap {
         }
         let core = &mut self.core;
         core.note_told();
+        core.moved_on();
         if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
             core.settle();
         }
@@ -52,6 +53,13 @@ impl Tap {
             return;
         };
         let lifted = receipt.as_ref().is_some_and(Receipt::is_lifted);
+        if let (Then::After(time), false) = (*then, lifted) {
+            let due = core.lost_at.unwrap_or(core.session.accepted()) + time;
+            if due > clock::now() {
+                sooner(deadline, due);
+                return;
+            }
+        }
         if !core.down.is_empty() || *then == Then::Hang && !lifted {
             return;
         }
@@ -72,6 +80,81 @@ impl Tap {
                 client.reset();
             }
         } else {
+            self.ended = Some(Outcome::Closed);
+            client.send_fin();
+            self.closing = Some(clock::now() + CLOSING);
+        }
+        let linger = core.session.crossing().context.linger;
+        self.linger.get_or_insert(clock::now() + linger);
+    }
+
+    /// Ends the connection if a fault of an operation wants it now.
+    pub(super) fn meet_ends(&mut self, deadline: &mut Option<Instant>) {
+        if self.ended.is_some() || self.client.is_none() {
+            return;
+        }
+        let core = &mut self.core;
+        let now = clock::now();
+        if let Some((direction, end, receipt)) = core.finale.clone() {
+            let (lane, target) = match direction {
+                Direction::Upstream => (&core.up, self.upstream.peer()),
+                Direction::Downstream => (&core.down, self.client.as_mut()),
+            };
+            if lane.is_empty() {
+                // A RST throws away what has not arrived.
+                let left = target.map_or(0, |peer| peer.unacknowledged());
+                let until = *self.settle.get_or_insert(now + SETTLING);
+                if left == 0 || until <= now {
+                    self.end_both(end, &receipt);
+                    return;
+                }
+                sooner(deadline, until.min(now + ACK_LOOK));
+            }
+        }
+        let standing = core.awaiting.iter().chain(&core.telling);
+        let ends = standing.flat_map(|exchange| &exchange.ends);
+        let in_force = ends.filter(|(_, _, receipt)| !receipt.is_lifted());
+        let Some((due, end, receipt)) = in_force.min_by_key(|(due, ..)| *due).cloned() else {
+            return;
+        };
+        if due > now {
+            sooner(deadline, due);
+            return;
+        }
+        core.dead_end.get_or_insert(receipt.cause());
+        self.end_both(end, &receipt);
+    }
+
+    /// Ends the client's connection, and has the upstream's end as well; what it still says is read.
+    fn end_both(&mut self, end: End, receipt: &Receipt) {
+        receipt.injected(Phase::Body);
+        let core = &mut self.core;
+        core.note_told();
+        if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+            core.settle();
+        }
+        let hits = |side| end.reset && (end.side == side || end.side == Side::Both);
+        core.down.clear();
+        if hits(Side::Upstream) {
+            self.upstream.reset();
+            core.upstream_unusable = true;
+        } else if let Some(upstream) = self.upstream.peer() {
+            upstream.send_fin();
+        }
+        core.up.clear();
+        let then = if hits(Side::Client) {
+            Then::Reset
+        } else {
+            Then::Close
+        };
+        core.fate = Some((then, None));
+        // What was due before has arrived, or never will.
+        if hits(Side::Client) {
+            self.ended = Some(Outcome::Reset);
+            if let Some(client) = self.client.take() {
+                client.reset();
+            }
+        } else if let Some(client) = &mut self.client {
             self.ended = Some(Outcome::Closed);
             client.send_fin();
             self.closing = Some(clock::now() + CLOSING);
@@ -200,6 +283,10 @@ impl Tap {
             (None, Some(_)) => Outcome::Left,
             (None, None) => Outcome::Closed,
         };
+        if let Some(opening) = core.opening.take() {
+            // No request has taken it over.
+            opening.witness.told(end, None, 0);
+        }
         let blame = core.dead_end.clone().unwrap_or(Cause::Client);
         let written = core.down.written();
         for mut exchange in core.telling.drain(..).chain(core.awaiting.drain(..)) {

@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::clock::{self, Timestamp};
+use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
-use crate::faults::{Answer, Then};
+use crate::faults::{Answer, End, Then, When};
 use crate::pipeline::{Crossing, Hold, Operation, Receipt};
 use crate::protocol::http1::{Asked, RequestHead};
 use crate::proxy::copy;
@@ -58,6 +58,16 @@ pub(super) struct Exchange {
     pub(super) request_bytes: usize,
     body: Option<Box<Xxh3>>,
     pub(super) keeping: Option<Keeping>,
+    /// Copies that begin once the answer has been read whole.
+    after_answer: Vec<oneshot::Sender<()>>,
+    /// What is still read of the request's body goes nowhere.
+    pub(super) sinks_body: bool,
+    /// What is still read of the answer's body goes nowhere.
+    pub(super) sinks_answer: bool,
+    /// When, unless it is over before, its connection ends, and how.
+    pub(super) ends: Vec<(Instant, End, Receipt)>,
+    /// The answer is kept until it is whole, and shown to faults.
+    pub(super) captured: Option<Answer>,
     /// The answer that the client gets instead of the first, when it comes.
     pub(super) wanted: Option<oneshot::Receiver<copy::Whole>>,
     /// The upstream's own answer, while another one is wanted.
@@ -89,6 +99,11 @@ impl Exchange {
             request_bytes: 0,
             body: None,
             keeping: None,
+            after_answer: Vec::new(),
+            sinks_body: false,
+            sinks_answer: false,
+            ends: Vec::new(),
+            captured: None,
             wanted: None,
             first: BytesMut::new(),
             status: None,
@@ -107,6 +122,13 @@ impl Exchange {
         if content {
             self.body.get_or_insert_default().update(bytes);
         }
+        if !self.sinks_body {
+            self.keep(bytes);
+        }
+    }
+
+    /// Keeps bytes for copies.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
         if let Some(keeping) = &mut self.keeping {
             if keeping.bytes.len() + bytes.len() > copy::MOST_KEPT {
                 // Too long to be kept: its rule counts as selected, not injected.
@@ -142,10 +164,43 @@ impl Exchange {
                 } else {
                     copy::Answer::Message(self.asked)
                 };
+                let (begin, after) = match again.when {
+                    When::AtOnce => (copy::Begin::AtOnce, again.gap * n),
+                    When::Lifted => (copy::Begin::Lifted, again.gap * (n - 1)),
+                    When::Answered => {
+                        let (begin, answered) = oneshot::channel();
+                        self.after_answer.push(begin);
+                        (copy::Begin::When(answered), again.gap * (n - 1))
+                    }
+                };
                 let witness = &self.operation.witness;
-                let feed = copy::spawn(crossing, witness, receipt.clone(), again.gap * n, answer);
+                let feed = copy::spawn(crossing, witness, receipt.clone(), after, answer, begin);
                 feed.push(bytes.clone(), due);
             }
+        }
+    }
+
+    /// Whether the answer is kept back, for a copy's or until it is whole.
+    pub(super) fn keeps_answer(&self) -> bool {
+        self.status.is_some() && (self.wanted.is_some() || self.captured.is_some())
+    }
+
+    /// Keeps bytes of the answer back.
+    pub(super) fn keep_answer(&mut self, bytes: &[u8], content: bool) {
+        self.first.extend_from_slice(bytes);
+        if let Some(captured) = self.captured.as_mut().filter(|_| content) {
+            let mut body = BytesMut::from(std::mem::take(&mut captured.body));
+            body.extend_from_slice(bytes);
+            captured.body = body.freeze();
+        }
+    }
+
+    /// The answer has been read whole.
+    pub(super) fn end_answer(&mut self) {
+        self.answered = true;
+        for begin in self.after_answer.drain(..) {
+            // A copy may have ended since.
+            let _ = begin.send(());
         }
     }
 

@@ -10,10 +10,11 @@ use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, Then};
-use crate::operation::{Phase, Request};
-use crate::pipeline::{Hold, Terminal};
+use crate::operation::{Direction, Phase, Request};
+use crate::pipeline::{Edits, Hold, Terminal};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
+use crate::proxy::edit;
 use crate::proxy::peer::Peer;
 
 /// Requests whose answers are not yet on their way; past it the client is no longer read.
@@ -63,21 +64,28 @@ impl Core {
                 Ok(Event::Head { len, head }) => {
                     let start = self.up.taken() + run.len() as u64;
                     let before = self.framed + self.heard + at as u64;
-                    let (exchange, hold) = self.begin(&head, start, before);
+                    let (exchange, hold, edits) = self.begin(&head, start, before);
                     if !exchange.is_forwarded() {
                         // No upstream will switch protocols for it.
                         framer.stay();
                     }
                     self.awaiting.push_back(exchange);
-                    self.take(
-                        cx,
-                        upstream.as_deref_mut(),
-                        data,
-                        at..at + len,
-                        false,
-                        hold,
-                        &mut run,
-                    );
+                    let part = at..at + len;
+                    if edits.is_empty() {
+                        self.take(
+                            cx,
+                            upstream.as_deref_mut(),
+                            data,
+                            part,
+                            false,
+                            hold,
+                            &mut run,
+                        );
+                    } else {
+                        let before = std::mem::replace(&mut run, part.end..part.end);
+                        self.pass_up(cx, upstream.as_deref_mut(), &data[before]);
+                        self.take_edited(&data[part], hold, &edits);
+                    }
                     at += len;
                 }
                 Ok(Event::Body { len, content }) => {
@@ -141,7 +149,20 @@ impl Core {
             return;
         };
         exchange.take(&data[part.clone()], content);
-        if !exchange.is_forwarded() {
+        if !exchange.is_forwarded() || exchange.sinks_body {
+            return;
+        }
+        if content && exchange.operation.acts_on_body(Direction::Upstream) {
+            let bytes = Bytes::copy_from_slice(&data[part.clone()]);
+            let action = exchange
+                .operation
+                .on_body(Direction::Upstream, bytes, clock::now());
+            let before = std::mem::replace(run, part.end..part.end);
+            self.pass_up(cx, upstream, &data[before]);
+            let sinks = self.act_on_body(Direction::Upstream, action);
+            if let Some(exchange) = self.awaiting.back_mut() {
+                exchange.sinks_body |= sinks;
+            }
             return;
         }
         if hold.is_none() && run.end == part.start {
@@ -158,6 +179,27 @@ impl Core {
         }
     }
 
+    /// Sends an altered head, and the body that it announces if that is another one.
+    fn take_edited(&mut self, head: &[u8], hold: Hold, edits: &Edits) {
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
+        let which = edits.iter().map(|(edit, _)| &**edit);
+        let mut bytes = edit::head(head, which, body.as_ref().map(Bytes::len));
+        // What was read is what the record counts; what is sent is what copies are made of.
+        exchange.sinks_body = true;
+        exchange.take(head, false);
+        exchange.sinks_body = body.is_some();
+        bytes.extend_from_slice(&body.unwrap_or_default());
+        exchange.keep(&bytes);
+        for (_, receipt) in edits {
+            receipt.injected(Phase::Request);
+        }
+        self.up
+            .push(bytes.into(), clock::now(), hold, Phase::Request);
+    }
+
     fn pass_up(&mut self, cx: &mut Context<'_>, upstream: Option<&mut Peer>, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -172,7 +214,12 @@ impl Core {
 
     /// Begins the exchange of a request, and answers how long it is held. `before`: bytes of the
     /// connection that were read before it.
-    fn begin(&mut self, head: &RequestHead<'_, '_>, start: u64, before: u64) -> (Exchange, Hold) {
+    fn begin(
+        &mut self,
+        head: &RequestHead<'_, '_>,
+        start: u64,
+        before: u64,
+    ) -> (Exchange, Hold, Edits) {
         // It came after these answers were written: they have arrived.
         self.settle();
         let request = Request {
@@ -180,6 +227,7 @@ impl Core {
             path: head.path,
             query: head.query,
             headers: head.headers,
+            http2: false,
         };
         let asked = head.asked();
         if self.dead_end.is_some() {
@@ -187,12 +235,21 @@ impl Core {
             return (
                 Exchange::new(operation, asked, Route::Stranded, start),
                 Hold::default(),
+                Edits::new(),
             );
         }
-        let (operation, action) = self.session.request(&request, before);
-        let mut hold = action.hold;
+        let opening = self.opening.take();
+        let (operation, action) = self.session.request(&request, before, opening);
+        let (mut hold, mut ends) = (action.hold, action.ends);
         let route = match action.terminal {
-            None => Route::Forward,
+            // The pipeline gives a frame to requests on HTTP/2 only.
+            None | Some(Terminal::Frame(..)) => Route::Forward,
+            Some(Terminal::End(end, receipt)) => {
+                receipt.injected(Phase::Request);
+                self.dead_end = operation.witness.injected_cause();
+                ends = vec![(end, receipt)];
+                Route::Stranded
+            }
             Some(Terminal::Respond(answer, receipt)) => {
                 receipt.injected(Phase::Request);
                 let keep_alive = keeps_alive(head);
@@ -210,6 +267,9 @@ impl Core {
             }
         };
         let mut exchange = Exchange::new(operation, asked, route, start);
+        let now = clock::now();
+        let ends = ends.into_iter();
+        exchange.ends = ends.map(|(end, by)| (now + end.after, end, by)).collect();
         if exchange.is_forwarded() {
             let delivery = exchange.operation.witness.deliver();
             debug_assert_eq!(delivery, 0, "the first delivery");
@@ -221,7 +281,7 @@ impl Core {
                 });
             }
         }
-        (exchange, hold)
+        (exchange, hold, action.edits)
     }
 
     /// The request under way was read to its end: its copies can go.
