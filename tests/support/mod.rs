@@ -7,6 +7,7 @@ pub mod pay;
 pub mod process;
 pub mod programs;
 pub mod raw;
+pub mod witness;
 
 use std::io;
 use std::net::SocketAddr;

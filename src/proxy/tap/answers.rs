@@ -194,7 +194,7 @@ impl Core {
         let body = body.filter(|_| has_body);
         let which = edits.iter().map(|(edit, _)| &**edit);
         let mut edited = edit::head(bytes, which, body.as_ref().map(Bytes::len));
-        exchange.sinks_answer = body.is_some();
+        (exchange.sinks_answer, exchange.replaced) = (body.is_some(), body.is_some());
         edited.extend_from_slice(&body.unwrap_or_default());
         for (_, receipt) in edits {
             receipt.injected(Phase::Response);
@@ -231,7 +231,11 @@ impl Core {
             }
             return;
         }
-        if exchange.losing.is_some() || exchange.sinks_answer {
+        if exchange.losing.is_some() {
+            return;
+        }
+        if exchange.sinks_answer {
+            exchange.withhold();
             return;
         }
         if content && exchange.operation.acts_on_body(Direction::Downstream) {
@@ -241,8 +245,12 @@ impl Core {
                 .on_body(Direction::Downstream, bytes, clock::now());
             let before = std::mem::replace(run, part.end..part.end);
             self.pass_down(cx, client, &data[before]);
+            let passed: usize = action.pieces.iter().map(|(bytes, _)| bytes.len()).sum();
             let sinks = self.act_on_body(Direction::Downstream, action);
             if let Some(exchange) = self.awaiting.front_mut() {
+                if passed < part.len() {
+                    exchange.withhold();
+                }
                 exchange.sinks_answer |= sinks;
                 exchange.answer.end = self.down.taken();
             }

@@ -62,8 +62,11 @@ pub(super) struct Exchange {
     after_answer: Vec<oneshot::Sender<()>>,
     /// What is still read of the request's body goes nowhere.
     pub(super) sinks_body: bool,
-    /// What is still read of the answer's body goes nowhere.
+    /// What is still read of the answer's body goes nowhere: another one has taken its place, or it
+    /// is cut.
     pub(super) sinks_answer: bool,
+    /// The client got another body in the place of the answer's.
+    pub(super) replaced: bool,
     /// When, unless it is over before, its connection ends, and how.
     pub(super) ends: Vec<(Instant, End, Receipt)>,
     /// The answer is kept until it is whole, and shown to faults.
@@ -102,6 +105,7 @@ impl Exchange {
             after_answer: Vec::new(),
             sinks_body: false,
             sinks_answer: false,
+            replaced: false,
             ends: Vec::new(),
             captured: None,
             wanted: None,
@@ -192,6 +196,13 @@ impl Exchange {
             let mut body = BytesMut::from(std::mem::take(&mut captured.body));
             body.extend_from_slice(bytes);
             captured.body = body.freeze();
+        }
+    }
+
+    /// Bytes of the answer are kept from the client.
+    pub(super) fn withhold(&mut self) {
+        if !self.replaced && self.outcome == Outcome::Answered {
+            self.outcome = Outcome::Partial;
         }
     }
 
