@@ -96,6 +96,7 @@ fn with_request<R>(with: impl FnOnce(Request<'_>) -> R) -> R {
     let (path, query) = request.path.unwrap().split_once('?').unwrap();
     with(Request {
         http2: false,
+        authority: None,
         method: request.method.unwrap(),
         path,
         query: Some(query),

@@ -1,5 +1,6 @@
 //! What crosses a proxy: directions, phases, and the facts that a matcher may look at.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -120,6 +121,8 @@ pub enum Sni<'a> {
 /// The head of an HTTP request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
+    /// The host, and mostly a port, where the target names them: `:authority`, or an absolute form.
+    pub authority: Option<&'a str>,
     /// As it came, case included.
     pub method: &'a str,
     /// Without the query.
@@ -152,11 +155,108 @@ impl<'a> Request<'a> {
             .map(|h| h.value)
     }
 
+    /// The host that it is for, without a port: of its target, else of its `Host`.
+    #[must_use]
+    pub fn host(&self) -> Option<&'a str> {
+        let authority = self.authority.or_else(|| self.header("host"))?;
+        let host = authority.rsplit_once('@').map_or(authority, |(_, h)| h);
+        // The colons of an IPv6 address stand in brackets.
+        match (host.rfind(':'), host.rfind(']')) {
+            (Some(colon), bracket) if bracket.is_none_or(|b| b < colon) => Some(&host[..colon]),
+            _ => Some(host),
+        }
+    }
+
     /// The first value of a header, as text.
     #[must_use]
     pub fn header(&self, name: &'a str) -> Option<&'a str> {
         self.header_values(name)
             .next()
             .and_then(|v| std::str::from_utf8(v).ok())
+    }
+}
+
+/// The body of a request, without what frames it.
+#[derive(Debug, Default)]
+pub enum Body<'a> {
+    /// Not all of it has come.
+    #[default]
+    Unknown,
+    /// All of it.
+    Whole(WholeBody<'a>),
+    /// Longer than anyone wanted to look at, or it can't be waited for.
+    Long,
+}
+
+/// All of a body.
+#[derive(Debug)]
+pub struct WholeBody<'a> {
+    bytes: &'a [u8],
+    json: OnceCell<Option<serde_json::Value>>,
+}
+
+impl<'a> Body<'a> {
+    /// All of a body.
+    #[must_use]
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        Self::Whole(WholeBody {
+            bytes,
+            json: OnceCell::new(),
+        })
+    }
+
+    /// Its bytes, where all of them are known.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Whole(whole) => Some(whole.bytes),
+            _ => None,
+        }
+    }
+
+    /// What it is as JSON; read once.
+    #[must_use]
+    pub fn json(&self) -> Option<&serde_json::Value> {
+        let Self::Whole(whole) = self else {
+            return None;
+        };
+        let read = || serde_json::from_slice(whole.bytes).ok();
+        whole.json.get_or_init(read).as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_host_a_request_is_for() {
+        let host = |authority, host: &'static str| {
+            let header = httparse::Header {
+                name: "Host",
+                value: host.as_bytes(),
+            };
+            let headers = [header];
+            let request = Request {
+                authority,
+                method: "GET",
+                path: "/",
+                query: None,
+                headers: &headers,
+                http2: false,
+            };
+            request.host().map(str::to_owned)
+        };
+        for (authority, header, expected) in [
+            (None, "shop.example:8080", "shop.example"),
+            (None, "shop.example", "shop.example"),
+            (Some("a.example:1"), "b.example", "a.example"),
+            (None, "user:pw@shop.example", "shop.example"),
+            (None, "[::1]:80", "[::1]"),
+            (None, "[::1]", "[::1]"),
+            (None, "", ""),
+        ] {
+            assert_eq!(host(authority, header).as_deref(), Some(expected));
+        }
     }
 }

@@ -161,7 +161,7 @@ async fn conditions_on_connections_arrive_as_in_the_file() {
     error: match.age: never holds in time on `db`: `refuse` acts when a connection is accepted, and `age` is known later
     hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
     error: match.sni: never holds here: it is looked for on `tcp` proxies only
-    hint: set `protocol: tcp` on the proxy, or match the `host` header
+    hint: set `protocol: tcp` on the proxy, or match `host`
     error: match.client: expected an address or a subnet such as `10.0.0.0/8`, found `10.1.2.3/8`
     hint: write `10.0.0.0/8`, or `10.1.2.3` for that one address
     "#);

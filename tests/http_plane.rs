@@ -151,7 +151,7 @@ async fn after_a_lost_answer_nothing_more_goes_down_that_connection() {
     let rig = Rig::new();
     let addr = rig.http(server.addr).await;
     let mut lose = rule("response_loss", &[]);
-    lose.matcher.path = Some(PathGlob("/lost".to_owned()));
+    lose.matcher.path = Some(PathGlob("/lost".to_owned()).into());
     rig.rule(lose);
     let mut client = Client::connect(addr).await;
     client
@@ -194,10 +194,10 @@ async fn behind_a_lost_answer_a_copys_goes_nowhere_either() {
     let rig = Rig::new();
     let addr = rig.http(server.addr).await;
     let mut lose = rule("response_loss", &[]);
-    lose.matcher.path = Some(PathGlob("/lost".to_owned()));
+    lose.matcher.path = Some(PathGlob("/lost".to_owned()).into());
     rig.rule(lose);
     let mut twice = rule("duplicate", &[("answer", Arg::Choice("last"))]);
-    twice.matcher.path = Some(PathGlob("/twice".to_owned()));
+    twice.matcher.path = Some(PathGlob("/twice".to_owned()).into());
     rig.rule(twice);
     let mut client = Client::connect(addr).await;
     client.send(get("/lost") + &get("/twice")).await;
@@ -753,7 +753,7 @@ async fn after_an_aborted_upgrade_the_connection_goes_on() {
     let rig = Rig::new();
     let addr = rig.http(server.addr).await;
     let mut refuse = rule("abort", &[("status", Arg::Count(503))]);
-    refuse.matcher.path = Some(PathGlob("/up".to_owned()));
+    refuse.matcher.path = Some(PathGlob("/up".to_owned()).into());
     rig.rule(refuse);
     let mut client = Client::connect(addr).await;
     client
@@ -861,7 +861,7 @@ async fn a_closed_client_that_stays_costs_nothing_while_an_answer_is_awaited() {
     let rig = Rig::new();
     let addr = rig.http(server.addr).await;
     let mut lose = rule("response_loss", &then("close"));
-    lose.matcher.path = Some(PathGlob("/lost".to_owned()));
+    lose.matcher.path = Some(PathGlob("/lost".to_owned()).into());
     rig.rule(lose);
     let mut client = Client::connect(addr).await;
     client.send(get("/lost") + &get("/slow")).await;

@@ -9,6 +9,7 @@ use super::status::{fault, until};
 use super::targets::{self, Targets};
 use crate::faults::{self, KINDS, Kind, Param, Type};
 use crate::operation::Direction;
+use crate::rules::Per;
 use crate::wire::RuleItem;
 
 /// What `inject` takes.
@@ -61,13 +62,41 @@ pub(super) struct Args {
     #[arg(long)]
     method: Option<String>,
 
-    /// Only requests of this path; `*` stays within a segment, `**` crosses
+    /// Only requests for this host, without its port; `*` stands for anything
+    #[arg(long, value_name = "GLOB")]
+    host: Option<String>,
+
+    /// Only requests of this path; `*` stays within a segment, `**` crosses, `{id}` is a part of one
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
 
     /// Only requests with this header; `*` stands for anything in its value
     #[arg(long, value_name = "NAME=VALUE")]
     header: Vec<String>,
+
+    /// Only requests with this cookie, the same way
+    #[arg(long, value_name = "NAME=VALUE")]
+    cookie: Vec<String>,
+
+    /// Only requests with this text in their body
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+
+    /// Only gRPC calls of this SERVICE, or SERVICE/METHOD
+    #[arg(long, value_name = "CALL")]
+    grpc: Option<String>,
+
+    /// Only answers with this status: 503, 5xx or 500-599
+    #[arg(long, value_name = "CODE")]
+    response_status: Vec<String>,
+
+    /// Only these of the requests that are meant, from 1: 3, 1-2 or 10-
+    #[arg(long, value_name = "RANGE")]
+    nth: Vec<String>,
+
+    /// By what `--nth` counts [default: proxy]
+    #[arg(long, requires = "nth", value_parser = PossibleValuesParser::new(Per::ALL.map(|(word, _)| word)))]
+    per: Option<String>,
 
     /// Only this direction, where the kind has one
     #[arg(long, value_parser = PossibleValuesParser::new(Direction::ALL.map(Direction::as_str)))]
@@ -150,11 +179,23 @@ fn matcher(args: &Args) -> Result<Map<String, Value>, Failure> {
         Ok(number) => Value::from(number),
         Err(_) => Value::from(text.as_str()),
     };
-    let headers = args.header.iter().map(|pair| {
-        let (name, value) = split(pair, "--header takes NAME=VALUE")?;
-        Ok((name.to_owned(), value.into()))
+    let pairs = |list: &[String], takes| -> Result<Option<Value>, Failure> {
+        let pairs = list.iter().map(|pair| {
+            let (name, value) = split(pair, takes)?;
+            Ok((name.to_owned(), value.into()))
+        });
+        let pairs = pairs.collect::<Result<Map<_, _>, Failure>>()?;
+        Ok((!pairs.is_empty()).then(|| pairs.into()))
+    };
+    let grpc = args.grpc.as_ref().map(|call| match call.split_once('/') {
+        Some((service, method)) => json!({ "service": service, "method": method }),
+        None => json!({ "service": call }),
     });
-    let headers = headers.collect::<Result<Map<_, _>, Failure>>()?;
+    let statuses = list(args.response_status.iter().map(ordinal));
+    let nth = list(args.nth.iter().map(ordinal)).map(|nth| match &args.per {
+        Some(per) => json!({ "nth": nth, "per": per }),
+        None => json!({ "nth": nth }),
+    });
     let conditions = [
         ("client", list(args.client.iter().cloned().map(Value::from))),
         ("connection", list(args.connection.iter().map(ordinal))),
@@ -162,8 +203,20 @@ fn matcher(args: &Args) -> Result<Map<String, Value>, Failure> {
         ("age", args.age.clone().map(Value::from)),
         ("sni", args.sni.clone().map(Value::from)),
         ("method", args.method.clone().map(Value::from)),
+        ("host", args.host.clone().map(Value::from)),
         ("path", args.path.clone().map(Value::from)),
-        ("headers", (!headers.is_empty()).then(|| headers.into())),
+        ("headers", pairs(&args.header, "--header takes NAME=VALUE")?),
+        ("cookies", pairs(&args.cookie, "--cookie takes NAME=VALUE")?),
+        ("grpc", grpc),
+        (
+            "body",
+            args.body.as_ref().map(|text| json!({ "contains": text })),
+        ),
+        (
+            "response",
+            statuses.map(|status| json!({ "status": status })),
+        ),
+        ("request", nth),
     ];
     let given = conditions.into_iter();
     Ok(given
@@ -287,6 +340,7 @@ Examples:
   firedrill inject payment delay latency=300ms jitter=50ms --for 30s
   firedrill inject payment abort headers.retry-after=1 --probability 0.3
   firedrill inject payment response_loss --path '/authorize/*' --limit 1
+  firedrill inject payment abort --path '/orders/{id}' --nth 1-2 --per identity
   firedrill inject orders-db reset --client 10.0.0.0/8 --bytes 64KiB
 
 Kinds and their parameters:"
@@ -396,6 +450,27 @@ mod tests {
                 "age": "5s",
                 "sni": "*.example.com",
             })
+        );
+        let rule = parsed(
+            "payment delay latency=1s --host *.shop.example --cookie tenant=canary --body EUR \
+             --grpc shop.Payment/Authorize --response-status 5xx --response-status 429 \
+             --nth 1-2 --nth 5 --per identity",
+        );
+        assert_eq!(
+            rule.unwrap()["match"],
+            json!({
+                "host": "*.shop.example",
+                "cookies": {"tenant": "canary"},
+                "grpc": {"service": "shop.Payment", "method": "Authorize"},
+                "body": {"contains": "EUR"},
+                "response": {"status": ["5xx", 429]},
+                "request": {"nth": ["1-2", 5], "per": "identity"},
+            })
+        );
+        let rule = parsed("payment abort --grpc shop.Payment --nth 3").unwrap();
+        assert_eq!(
+            rule["match"],
+            json!({ "grpc": {"service": "shop.Payment"}, "request": {"nth": 3} })
         );
         let range = parsed("db reset --connection 1-5 --connection 9").unwrap();
         assert_eq!(range["match"], json!({ "connection": ["1-5", 9] }));

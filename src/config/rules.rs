@@ -1,14 +1,14 @@
 //! `rules`: one of them, and whether it can act at all.
 
 use super::faults::{FAULT, fault};
-use super::matching::matcher;
+use super::matching::{dead_ends, matcher};
 use super::node::Node;
 use super::proxies::Known;
 use super::scalars::NAME;
 use super::value::{Value, quoted, quoted_list};
 use crate::faults::Directions;
 use crate::operation::{Direction, Layer};
-use crate::rules::{Edge, FaultSpec, Matcher, Protocol, Rule, Ttl};
+use crate::rules::{Edge, FaultSpec, Ground, Matcher, Protocol, Rule, Ttl};
 
 /// The words of a direction.
 pub(super) const DIRECTIONS: [(&str, Direction); 2] = [
@@ -28,7 +28,9 @@ pub(super) fn rule(
         let name = f.need("name", NAME, Node::name);
         let proxies = f.opt("proxies", |n| named(n, known));
         let enabled = f.or("enabled", true, Node::flag);
-        let match_ = f.or("match", Matcher::default(), matcher);
+        let match_ = f.or("match", Matcher::default(), |n| {
+            matcher(n, name.as_deref().unwrap_or_default())
+        });
         let probability = f.or("probability", 1.0, Node::probability);
         let skip = f.or("skip", 0, Node::whole);
         let limit = f.opt("limit", Node::positive);
@@ -44,6 +46,9 @@ pub(super) fn rule(
                 format!("`{}` acts {natural} only", fault.kind.name),
                 "leave `direction` out",
             );
+        }
+        if match_.asks_of_answers() {
+            comes_in_time(node, &fault, direction, &match_);
         }
         // Names that do not exist would make every rule look as if it could not act.
         let named = proxies.as_deref();
@@ -98,6 +103,34 @@ pub(super) fn ttl(node: &Node<'_>) -> Option<Ttl> {
     match node.value {
         Value::Text(word) if word == "forever" => Some(Ttl::Forever),
         _ => node.time().map(Ttl::For),
+    }
+}
+
+/// Reports what keeps a rule from acting once the answer is known.
+fn comes_in_time(
+    node: &Node<'_>,
+    fault: &FaultSpec,
+    direction: Option<Direction>,
+    matcher: &Matcher,
+) {
+    let name = fault.kind.name;
+    if !fault.acts_on_answers() {
+        let conditions = node.key("match");
+        let own = matcher.response.is_some();
+        let at = if own {
+            conditions.key("response")
+        } else {
+            conditions
+        };
+        at.its_key().problem_hint(
+            format!("`{name}` acts before there is an answer: conditions on it come too late"),
+            "leave `response` out, or use a kind that acts on answers, such as `response_loss` or `delay`",
+        );
+    } else if direction == Some(Direction::Upstream) {
+        node.key("direction").problem_hint(
+            "conditions on `response` are known when the request has passed",
+            "leave `direction` out, or say `downstream`",
+        );
     }
 }
 
@@ -164,30 +197,44 @@ fn can_act(
     }
     let only = |protocol| reached.iter().all(|edge| edge.protocol == protocol);
     let conditions = node.key("match");
-    if matcher.needs_http() && only(Protocol::Tcp) {
-        conditions.problem_hint(
-            "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
-            "set `protocol: http` on the proxy, or leave `match` out",
-        );
+    let dead_on = |on| dead_ends(&conditions, matcher, on);
+    if !dead_on(&[Ground::Stream, Ground::Http]).is_empty() {
+        // Said already: they hold nowhere.
+        return;
     }
-    if matcher.needs_stream() && only(Protocol::Http) {
-        conditions.key("sni").problem_hint(
-            "never holds here: it is looked for on `tcp` proxies only",
-            "set `protocol: tcp` on the proxy, or match the `host` header",
-        );
+    if only(Protocol::Tcp) {
+        for (at, _) in dead_on(&[Ground::Stream]) {
+            at.problem_hint(
+                "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
+                "set `protocol: http` on the proxy, or leave them out",
+            );
+        }
+    }
+    if only(Protocol::Http) {
+        for (at, own) in dead_on(&[Ground::Http]) {
+            let at = if own.sni.is_some() { at.key("sni") } else { at };
+            at.problem_hint(
+                "never holds here: it is looked for on `tcp` proxies only",
+                "set `protocol: tcp` on the proxy, or match `host`",
+            );
+        }
     }
     // Without `proxies`, again, it acts where it can.
-    let elsewhere = named.is_none() && !matcher.needs_stream() && !only(Protocol::Tcp);
+    let elsewhere = named.is_none() && matcher.can_hold(Ground::Http) && !only(Protocol::Tcp);
+    let early = !kind.acts_on(Layer::Stream) && matcher.can_hold(Ground::Stream) && !elsewhere;
     let at_accept = |edge: &&&Edge| match edge.protocol.has_messages() {
         true => kind.acts_before_messages(),
-        false => !kind.acts_on(Layer::Stream) && !matcher.needs_http() && !elsewhere,
+        false => early,
     };
-    if let Some(edge) = reached.iter().find(at_accept) {
-        let http = matcher.needs_http().then_some("a condition on HTTP");
-        let late = matcher.late().map(|key| (Some(key), format!("`{key}`")));
-        for (key, what) in late.chain(http.map(|what| (None, what.to_owned()))) {
-            let spot = key.map_or_else(|| conditions.clone(), |key| conditions.key(key));
-            spot.problem_hint(
+    let Some(edge) = reached.iter().find(at_accept) else {
+        return;
+    };
+    for (at, own) in dead_on(&[Ground::Accepted]) {
+        let http = !own.can_hold(Ground::Stream);
+        let late = own.late().map(|key| (at.key(key), format!("`{key}`")));
+        let http = http.then(|| (at.clone(), "a condition on HTTP".to_owned()));
+        for (at, what) in late.chain(http) {
+            at.problem_hint(
                 format!(
                     "never holds in time on `{}`: `{}` acts when a connection is accepted, and {what} is known later",
                     edge.name, kind.name

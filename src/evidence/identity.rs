@@ -249,6 +249,7 @@ mod tests {
 
     fn request<'a>(headers: &'a [httparse::Header<'a>]) -> Request<'a> {
         Request {
+            authority: None,
             method: "POST",
             path: "/authorize",
             query: None,

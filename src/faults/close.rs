@@ -68,6 +68,10 @@ impl Fault for Ending {
     fn act(&self, _draw: Draw, _proxy: &str) -> Box<dyn Act> {
         Box::new(self.clone())
     }
+
+    fn acts_on_answers(&self) -> bool {
+        self.bytes.is_some()
+    }
 }
 
 impl Act for Ending {

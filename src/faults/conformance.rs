@@ -55,6 +55,7 @@ fn verdicts(kind: &Kind, layer: Layer) -> Vec<Verdict> {
         at,
     };
     let request = Request {
+        authority: None,
         method: "GET",
         path: "/",
         query: None,
@@ -88,6 +89,36 @@ fn verdicts(kind: &Kind, layer: Layer) -> Vec<Verdict> {
             all
         }
     }
+}
+
+/// A rule that waits for the answer has a fault that still can act on it.
+#[test]
+fn what_acts_on_answers_needs_no_request_before() {
+    let mut some = 0;
+    for kind in KINDS {
+        let on_messages = kind.acts_on(Layer::Message) || kind.acts_on(Layer::Body);
+        let upstream = kind.directions == Directions::Fixed(Direction::Upstream);
+        let fault = build(kind);
+        if !on_messages || upstream || !fault.acts_on_answers() {
+            continue;
+        }
+        let mut act = fault.act(Draw::new(1, "rule", 2, 3), "proxy");
+        let response = Response {
+            status: 200,
+            headers: &[],
+            length: Some(100),
+        };
+        let chunk = Chunk {
+            direction: Direction::Downstream,
+            len: 100,
+            at: std::time::Duration::from_secs(1),
+        };
+        let verdicts = [act.on_response(&response), act.on_body(&chunk)];
+        let acted = verdicts.iter().any(|verdict| *verdict != Verdict::Pass);
+        assert!(acted, "{}: `acts_on_answers` is not true", kind.name);
+        some += 1;
+    }
+    assert!(some >= 8, "{some}");
 }
 
 #[test]

@@ -173,6 +173,12 @@ pub trait Fault: Send + Sync + fmt::Debug {
     fn unsupported(&self, _layer: Layer) -> Option<Invalid> {
         None
     }
+
+    /// Whether it acts on a message that it is chosen for once the answer's head is known: then the
+    /// request's moment is past. Kinds that act upstream only never do.
+    fn acts_on_answers(&self) -> bool {
+        true
+    }
 }
 
 /// Bytes of a connection, or of a message's body, that were read.

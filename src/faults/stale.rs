@@ -90,6 +90,10 @@ impl Fault for Stale {
             key: 0,
         })
     }
+
+    fn acts_on_answers(&self) -> bool {
+        false
+    }
 }
 
 #[derive(Debug)]

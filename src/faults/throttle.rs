@@ -129,6 +129,7 @@ mod tests {
             due: Mutex::default(),
         };
         let request = Request {
+            authority: None,
             method: "GET",
             path: "/",
             query: None,

@@ -229,6 +229,9 @@ pub type Edits = Vec<(Arc<Edit>, Receipt)>;
 /// What is to be done with a request.
 #[derive(Debug, Default)]
 pub struct RequestAction {
+    /// Nothing yet: so much of its body, or all of it, is to be read first (without what frames
+    /// it), and nothing of it sent. Then [`Session::request_body`](super::Session::request_body).
+    pub awaits_body: Option<u64>,
     /// It is kept first.
     pub hold: Hold,
     /// It does not reach the upstream.

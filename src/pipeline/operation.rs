@@ -16,7 +16,7 @@ use crate::clock::{self, Instant};
 use crate::evidence::FaultSeen;
 use crate::faults::{Act, Answer, Awaited, Chunk, Directions, End, Verdict};
 use crate::operation::{Direction, Layer, Phase, Request, Response};
-use crate::rules::{LiveRule, Totals};
+use crate::rules::{LiveRule, Rest, Totals};
 
 /// How many rules may act on one operation over its whole life; more leave it alone.
 const MOST_RULES: usize = 256;
@@ -37,12 +37,35 @@ struct Chosen {
     declined: Vec<Arc<LiveRule>>,
     /// What happens once its caller has moved on, if anything waits for that.
     moved_on: Option<Arc<Signal>>,
+    /// Rules that may choose it once more of it is known, in rule order.
+    waiting: Vec<Waiting>,
     /// What it has had to do with each rule; the totals tell a rule from one that took its name.
     tallies: Vec<(Arc<Totals>, Arc<Tally>)>,
 }
 
+/// How a rule comes to its turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// Its place among the rules.
+    pub(super) order: usize,
+    /// The operation's decision key.
+    pub(super) key: u64,
+    /// By what the rule counts the operation, if it does.
+    pub(super) counted: Option<u64>,
+}
+
+/// A rule whose turn has not come.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) live: Arc<LiveRule>,
+    pub(super) turn: Turn,
+    /// What it waits for; `None`: only for those before it.
+    pub(super) rest: Option<Rest>,
+}
+
 #[derive(Debug)]
 struct Acting {
+    order: usize,
     receipt: Receipt,
     act: Box<dyn Act>,
     /// Which directions it meets: upstream, downstream.
@@ -72,13 +95,41 @@ impl Operation {
         }
     }
 
+    /// Keeps a rule that may choose it once `rest` is known.
+    pub(super) fn wait(&mut self, live: &Arc<LiveRule>, turn: Turn, rest: Option<Rest>) {
+        let live = Arc::clone(live);
+        let chosen = self.chosen.get_or_insert_default();
+        chosen.waiting.push(Waiting { live, turn, rest });
+    }
+
+    /// The rules that waited and are still in force.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = Waiting> + use<> {
+        let chosen = self.chosen.as_mut();
+        let waiting = chosen.map_or_else(Vec::new, |c| std::mem::take(&mut c.waiting));
+        let waiting = waiting.into_iter();
+        waiting.filter(|waiting| !waiting.live.is_lifted())
+    }
+
+    /// Whether a rule that is still in force waits for its body.
+    #[must_use]
+    pub fn awaits_body(&self) -> bool {
+        let waiting = self.chosen.iter().flat_map(|chosen| &chosen.waiting);
+        let mut waiting = waiting.filter(|waiting| !waiting.live.is_lifted());
+        waiting.any(|waiting| {
+            let rest = waiting.rest.as_ref();
+            rest.is_some_and(|rest| rest.awaited().body.is_some())
+        })
+    }
+
     /// Lets a rule that matches decide whether it chooses this operation, at this moment of it.
+    /// Rules are asked what to do in the `order` of theirs.
     pub(super) fn select(
         &mut self,
         crossing: &Arc<Crossing>,
         live: &Arc<LiveRule>,
         key: u64,
         phase: Phase,
+        order: usize,
     ) {
         let chosen = &**self.chosen.get_or_insert_default();
         let acting = chosen.acting.iter().map(|a| &a.receipt.0.live);
@@ -113,23 +164,30 @@ impl Operation {
         let meets = |direction| match (rule.fault.kind.directions, rule.direction) {
             (Directions::Fixed(_), _) => true,
             (_, Some(chosen)) => chosen == direction,
+            // Once there is an answer, only it is left.
+            (Directions::Either { .. }, None) if phase == Phase::Response => {
+                direction == Direction::Downstream
+            }
             (Directions::Either { message }, None) => {
-                let on_messages = matches!(phase, Phase::Request | Phase::Response);
-                !on_messages || kind_of_bytes || message == direction
+                phase != Phase::Request || kind_of_bytes || message == direction
             }
         };
-        self.chosen.get_or_insert_default().acting.push(Acting {
+        let acting = &mut self.chosen.get_or_insert_default().acting;
+        let at = acting.partition_point(|a| a.order <= order);
+        let new = Acting {
+            order,
             receipt,
             act: rule.fault.fault.act(draw, &crossing.edge.name),
             begun: false,
             captures: false,
             meets: Direction::ALL.map(meets),
-        });
+        };
+        acting.insert(at, new);
     }
 
     /// A connection is asked again at every change; a message never is.
     fn decline(&mut self, live: &Arc<LiveRule>, phase: Phase) {
-        if phase != Phase::Request {
+        if matches!(phase, Phase::Connect | Phase::Stream) {
             let chosen = self.chosen.get_or_insert_default();
             chosen.declined.push(Arc::clone(live));
         }
@@ -268,8 +326,7 @@ impl Operation {
         action
     }
 
-    /// The head of the upstream's answer was read: asks what is to be done with the answer.
-    pub fn on_response(&mut self, response: &Response<'_>) -> ResponseAction {
+    pub(super) fn on_response(&mut self, response: &Response<'_>) -> ResponseAction {
         let mut action = ResponseAction::default();
         let Some(chosen) = &mut self.chosen else {
             return action;

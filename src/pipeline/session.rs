@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::course::Course;
-use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, Witness};
+use super::operation::Turn;
+use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, ResponseAction, Witness};
 use crate::clock::Instant;
 use crate::faults::End;
-use crate::operation::{Direction, Facts, Layer, Phase, Request, Sni};
-use crate::rules::{Awaited, Cut, Meets, Mode, RuleSet};
+use crate::operation::{Body, Direction, Facts, Layer, Phase, Request, Response, Sni};
+use crate::rules::{Awaited, Cut, LiveRule, Meets, Mode, Per, Rest, RuleSet};
 use crate::seed;
 use crate::state::Stopping;
 
@@ -220,8 +221,10 @@ impl Session {
             let on_stream = kind.acts_on(Layer::Stream);
             let acts = on_stream || phase == Phase::Connect && kind.acts_on(Layer::Connection);
             match live.rule.matcher.meets(&facts) {
-                Meets::Now if acts => operation.select(&self.crossing, live, key, phase),
-                Meets::Later(more) if on_stream => awaited.get_or_insert_default().join(more),
+                Meets::Now if acts => operation.select(&self.crossing, live, key, phase, 0),
+                Meets::Later(rest) if on_stream => {
+                    awaited.get_or_insert_default().join(rest.awaited());
+                }
                 _ => {}
             }
         }
@@ -238,7 +241,7 @@ impl Session {
                 && live.rule.matcher.meets(&self.facts(None, 0)) == Meets::Now
             {
                 let operation = operation.get_or_insert_with(|| Operation::new(self.witness()));
-                operation.select(&self.crossing, live, self.key(), Phase::Connect);
+                operation.select(&self.crossing, live, self.key(), Phase::Connect, 0);
             }
         }
         let mut operation = operation?;
@@ -253,7 +256,8 @@ impl Session {
 
     /// Begins the operation of a request whose head was read, and asks what is to be done. `bytes`
     /// of the connection were read before it; `opening` is the connection's own operation, if there
-    /// is one that no request has taken over.
+    /// is one that no request has taken over. Where the action awaits the body, it is the one of
+    /// [`Session::request_body`] that counts.
     pub fn request(
         &self,
         request: &Request<'_>,
@@ -275,15 +279,115 @@ impl Session {
         }
         let facts = self.facts(Some(*request), bytes);
         let mut key = None;
-        for live in &self.set.rules {
-            let early = live.rule.fault.kind.acts_before_messages();
-            if !early && live.rule.matcher.meets(&facts) == Meets::Now {
-                let key = *key.get_or_insert_with(|| ladder.decision_key(request));
-                operation.select(&self.crossing, live, key, Phase::Request);
+        let mut awaited: Option<u64> = None;
+        for (order, live) in self.set.rules.iter().enumerate() {
+            if live.rule.fault.kind.acts_before_messages() {
+                continue;
+            }
+            let matcher = &live.rule.matcher;
+            let rest = match matcher.meets(&facts) {
+                Meets::Now => None,
+                Meets::Later(rest) => Some(rest),
+                Meets::Never => continue,
+            };
+            let key = *key.get_or_insert_with(|| ladder.decision_key(request));
+            let counted = matcher.nth.as_ref();
+            let turn = Turn {
+                order,
+                key,
+                counted: counted.map(|nth| self.counted_by(nth.per, request)),
+            };
+            awaited = awaited.max(rest.as_ref().and_then(|rest| rest.awaited().body));
+            if awaited.is_some() {
+                // Those behind it in rule order wait with it, to be asked in that order.
+                operation.wait(live, turn, rest);
+            } else {
+                self.request_known(&mut operation, live, turn, rest);
             }
         }
-        let action = operation.on_request(request);
+        let action = match awaited {
+            None => operation.on_request(request),
+            Some(_) => RequestAction {
+                awaits_body: awaited,
+                ..RequestAction::default()
+            },
+        };
         (operation, action)
+    }
+
+    /// The body is known for which [`RequestAction::awaits_body`] asked, or it can't be waited for
+    /// any longer: asks what is to be done with the request.
+    pub fn request_body(
+        &self,
+        operation: &mut Operation,
+        request: &Request<'_>,
+        body: &Body<'_>,
+    ) -> RequestAction {
+        for waiting in operation.take_waiting() {
+            let rest = match waiting.rest.map(|rest| rest.meets(body, None)) {
+                None | Some(Meets::Now) => None,
+                Some(Meets::Later(rest)) => Some(rest),
+                Some(Meets::Never) => continue,
+            };
+            self.request_known(operation, &waiting.live, waiting.turn, rest);
+        }
+        operation.on_request(request)
+    }
+
+    /// All is known of a request that a rule may mean, but perhaps for its answer (`rest`).
+    fn request_known(
+        &self,
+        operation: &mut Operation,
+        live: &Arc<LiveRule>,
+        turn: Turn,
+        rest: Option<Rest>,
+    ) {
+        if let (Some(nth), Some(key)) = (&live.rule.matcher.nth, turn.counted)
+            && !nth.contains(live.count(key))
+        {
+            return;
+        }
+        match rest {
+            Some(_) => operation.wait(live, turn, rest),
+            None => {
+                operation.select(&self.crossing, live, turn.key, Phase::Request, turn.order);
+            }
+        }
+    }
+
+    /// By what a rule counts this request.
+    fn counted_by(&self, per: Per, request: &Request<'_>) -> u64 {
+        let proxy = self.crossing.edge.name.as_bytes();
+        let (method, path) = (request.method.as_bytes(), request.path.as_bytes());
+        match per {
+            Per::Proxy => seed::key(&[proxy]),
+            Per::Connection => seed::key(&[proxy, &self.ordinal.to_le_bytes()]),
+            Per::Client => match self.client.0.to_canonical() {
+                IpAddr::V4(ip) => seed::key(&[proxy, &ip.octets()]),
+                IpAddr::V6(ip) => seed::key(&[proxy, &ip.octets()]),
+            },
+            Per::Identity => match self.crossing.context.ladder.identify(request) {
+                Some(identity) => seed::key(&[proxy, method, path, identity.value.as_bytes()]),
+                None => {
+                    let query = request.query.unwrap_or_default();
+                    seed::key(&[proxy, method, path, query.as_bytes(), b"none"])
+                }
+            },
+        }
+    }
+
+    /// The final head of the upstream's answer was read: asks what is to be done with the answer,
+    /// rules too that waited for it.
+    pub fn response(&self, operation: &mut Operation, response: &Response<'_>) -> ResponseAction {
+        for waiting in operation.take_waiting() {
+            let rest = waiting.rest.as_ref();
+            let meets = rest.map(|rest| rest.meets(&Body::Long, Some(response)));
+            if meets == Some(Meets::Now) {
+                let Turn { key, order, .. } = waiting.turn;
+                operation.select(&self.crossing, &waiting.live, key, Phase::Response, order);
+            }
+        }
+        operation.on_response(response)
     }
 
     /// Begins the operation of a request that can no longer be carried: no rule is asked.

@@ -1,11 +1,11 @@
 //! What the data path sees: enabled rules and partitions, compiled for one proxy.
 
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::schedule::Schedule;
+use super::schedule::{Occurrences, Schedule};
 use super::{Mode, Partition, Rule, Slot, partition};
 use crate::operation::Direction;
 use crate::seed::Draw;
@@ -37,6 +37,7 @@ pub struct LiveRule {
     /// Shared with the definition.
     pub totals: Arc<Totals>,
     pub(super) schedule: Schedule,
+    ordinals: Mutex<Occurrences>,
     lifted: AtomicBool,
 }
 
@@ -48,6 +49,7 @@ impl LiveRule {
             rule,
             totals,
             schedule: Schedule::default(),
+            ordinals: Mutex::default(),
             lifted: AtomicBool::new(false),
         }
     }
@@ -56,6 +58,14 @@ impl LiveRule {
     #[must_use]
     pub fn select(self: &Arc<Self>, seed: u64, key: u64) -> Option<(Slot, Draw)> {
         Schedule::select(self, seed, key)
+    }
+
+    /// Counts one more request by this key: the how-manieth it is since the rule was enabled, of
+    /// those that the last 100000 keys to appear stand for.
+    #[must_use]
+    pub fn count(&self, key: u64) -> u64 {
+        let mut ordinals = self.ordinals.lock().unwrap_or_else(PoisonError::into_inner);
+        ordinals.count(key)
     }
 
     /// Ends it; every wait of its making ends too. The caller wakes those who wait.

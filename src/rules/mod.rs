@@ -6,6 +6,7 @@
 mod edge;
 mod live;
 mod matcher;
+mod nth;
 mod partition;
 mod schedule;
 
@@ -13,12 +14,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::faults::{Args, Fault, Kind};
+use crate::faults::{Args, Directions, Fault, Kind};
 use crate::operation::{Direction, Layer};
 
 pub use edge::{Edge, Protocol};
 pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
-pub use matcher::{Awaited, Glob, HostGlob, Matcher, Meets, Ordinals, PathGlob, Subnet};
+pub use matcher::{
+    ASKS, Awaited, BodyMatch, Glob, Ground, GrpcMatch, HostGlob, Matcher, Meets, Ordinals,
+    PathGlob, PathPattern, Pattern, Regex, ResponseMatch, Rest, Statuses, Subnet,
+};
+pub use nth::{Nth, Per};
 pub use partition::{Mode, Partition};
 pub use schedule::Slot;
 
@@ -94,13 +99,13 @@ impl Rule {
 
     /// Whether its conditions can all hold, at a moment when the fault acts, of what is carried so.
     fn can_hold(&self, protocol: Protocol) -> bool {
-        let in_time = || self.matcher.late().next().is_none();
-        if protocol.has_messages() {
-            let early = self.fault.kind.acts_before_messages();
-            !self.matcher.needs_stream() && (!early || !self.matcher.needs_http() && in_time())
-        } else {
-            !self.matcher.needs_http() && (self.fault.kind.acts_on(Layer::Stream) || in_time())
-        }
+        let on = match protocol.has_messages() {
+            true if self.fault.kind.acts_before_messages() => Ground::Accepted,
+            true => Ground::Http,
+            false if self.fault.kind.acts_on(Layer::Stream) => Ground::Stream,
+            false => Ground::Accepted,
+        };
+        self.matcher.can_hold(on)
     }
 
     /// Whether the definitions are the same but for `enabled`, so that counts may go on.
@@ -163,6 +168,16 @@ impl FaultSpec {
         layers
             .into_iter()
             .find_map(|layer| self.fault.unsupported(layer))
+    }
+
+    /// Whether it acts on a message that is chosen once its answer's head is known.
+    #[must_use]
+    pub fn acts_on_answers(&self) -> bool {
+        let upstream = Directions::Fixed(Direction::Upstream);
+        let on_messages = [Layer::Message, Layer::Body].map(|layer| self.kind.acts_on(layer));
+        on_messages.contains(&true)
+            && self.kind.directions != upstream
+            && self.fault.acts_on_answers()
     }
 
     /// As in the file: `{kind: {parameters}}`.

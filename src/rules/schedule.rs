@@ -94,13 +94,14 @@ impl Drop for Slot {
 
 /// How often each key was seen, for the last [`REMEMBERED_KEYS`] keys.
 #[derive(Debug, Default)]
-struct Occurrences {
+pub(super) struct Occurrences {
     counts: HashMap<u64, u64, BuildHasherDefault<Hashed>>,
     order: VecDeque<u64>,
 }
 
 impl Occurrences {
-    fn count(&mut self, key: u64) -> u64 {
+    /// Counts one more: how often this key was seen.
+    pub(super) fn count(&mut self, key: u64) -> u64 {
         if let Some(n) = self.counts.get_mut(&key) {
             *n += 1;
             return *n;

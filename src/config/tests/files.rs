@@ -48,10 +48,13 @@ fn every_key_is_read() {
     assert_eq!(lost.proxies.as_deref(), Some(&["payment".to_owned()][..]));
     assert!(!lost.enabled && !lost.dry_run);
     assert_eq!(lost.matcher.methods, ["POST"]);
-    assert_eq!(lost.matcher.path, Some(PathGlob("/authorize/*".to_owned())));
+    assert_eq!(
+        lost.matcher.path,
+        Some(PathGlob("/authorize/*".to_owned()).into())
+    );
     assert_eq!(
         lost.matcher.query,
-        [("page".to_owned(), Glob("1".to_owned()))]
+        [("page".to_owned(), Glob("1".to_owned()).into())]
     );
     assert_eq!((lost.probability, lost.skip), (0.3, 2));
     assert_eq!((lost.limit, lost.max_active), (Some(5), Some(50)));
@@ -128,7 +131,7 @@ rules:
     let headers: Vec<_> = config.rules[0].matcher.headers.iter().collect();
     let spelt: Vec<_> = headers
         .iter()
-        .map(|(k, v)| format!("{k}={}", v.0))
+        .map(|(k, v)| format!("{k}={}", v.to_json().as_str().unwrap()))
         .collect();
     assert_eq!(
         spelt,

@@ -163,7 +163,7 @@ partitions:
     f.yaml:7:14: rules[0].fault.abort: `abort` can't act on `db`: `protocol: tcp`
       hint: it can act on `api`
     f.yaml:10:12: rules[1].match: conditions on HTTP never hold here: this rule acts on `tcp` proxies only
-      hint: set `protocol: http` on the proxy, or leave `match` out
+      hint: set `protocol: http` on the proxy, or leave them out
     f.yaml:13:16: rules[2].direction: `drop` acts upstream only
       hint: leave `direction` out
     f.yaml:19:15: rules[3].fault.response_loss.then: a status needs `protocol: http`; on tcp: hang, close or reset
@@ -278,7 +278,7 @@ rules:
     f.yaml:14:49: rules[1].match.bytes: expected a size such as `512`, `64KiB` or `1MB`, found `lots`
     f.yaml:14:60: rules[1].match.sni: expected a host name such as `*.example.com`, found an empty text
     f.yaml:18:19: rules[2].match.sni: never holds here: it is looked for on `tcp` proxies only
-      hint: set `protocol: tcp` on the proxy, or match the `host` header
+      hint: set `protocol: tcp` on the proxy, or match `host`
     f.yaml:21:19: rules[3].match.sni: never holds together with conditions on HTTP: it is looked for on `tcp` proxies only
       hint: make a rule for each
     f.yaml:25:21: rules[4].match.bytes: never holds in time on `db`: `refuse` acts when a connection is accepted, and `bytes` is known later
@@ -290,6 +290,138 @@ rules:
     f.yaml:29:21: rules[5].match.bytes: never holds in time on `db`: `drop` acts when a connection is accepted, and `bytes` is known later
       hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
     f.yaml:32:19: rules[6].match.sni: never holds in time on `db`: `duplicate` acts when a connection is accepted, and `sni` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    "#);
+}
+
+#[test]
+fn conditions_on_requests() {
+    let problems = bad("\
+proxies:
+  - { name: db, listen: 127.0.0.1:0, upstream: db:5432 }
+  - { name: api, listen: 127.0.0.1:0, upstream: api:80, protocol: http }
+rules:
+  - name: wrong
+    proxies: [api]
+    match:
+      host: shop.example:80
+      path: /orders/{id
+      query: { page: { regex: '[' } }
+      headers: { x-a: { regexp: a } }
+      cookies: { 'a b': 1 }
+      grpc: { service: shop.Payment/Authorize, method: '' }
+      body: { json: { '$.items[0].sku': 1, amount: 2, /a~b: 3 }, within: 2MiB }
+      response: { status: [5XX, 600, ok, 599-500] }
+      request: { nth: 0, per: caller }
+      asked: yes
+    fault: { delay: { latency: 1s } }
+  - name: empty
+    proxies: [api]
+    match: { path: ^/v1, body: EUR, response: {}, request: 3, all: [], any: [{}], not: { body: {} } }
+    fault: { delay: { latency: 1s } }
+  - name: within
+    proxies: [api]
+    match: { path: '/a{}', not: { request: { nth: 1 } }, any: [{ asked: true }] }
+    fault: { delay: { latency: 1s } }
+  - name: deep
+    match: { not: { not: { not: { not: { not: { not: { not: { not: { not: { method: GET } } } } } } } } } }
+    fault: { delay: { latency: 1s } }
+  - name: too-large
+    match: { path: { regex: '(\\w{100}){100}' } }
+    fault: { delay: { latency: 1s } }
+  - name: before-the-answer
+    match: { response: { status: 500 } }
+    fault: { abort: {} }
+  - name: before-the-answer-within
+    match: { any: [{ response: { status: 500 } }, { method: GET }] }
+    fault: { drop: {} }
+  - name: upstream
+    match: { response: { status: 500 } }
+    direction: upstream
+    fault: { delay: { latency: 1s } }
+  - name: nowhere
+    match: { any: [{ client: '::1' }, { all: [{ sni: a.example }, { path: /a }] }] }
+    fault: { delay: { latency: 1s } }
+  - name: plain
+    proxies: [db]
+    match: { any: [{ client: '::1' }, { path: /a }], not: { body: { contains: a } } }
+    fault: { delay: { latency: 1s } }
+  - name: requests
+    proxies: [api]
+    match: { any: [{ client: '::1' }, { not: { sni: a.example } }] }
+    fault: { delay: { latency: 1s } }
+  - name: late-within
+    proxies: [db]
+    match: { any: [{ client: '::1' }, { age: 1s }], not: { bytes: 1KiB } }
+    fault: { refuse: {} }
+");
+    assert_snapshot!(problems, @r#"
+    f.yaml:8:13: rules[0].match.host: expected a host name such as `*.example.com`, found `shop.example:80`
+      hint: the name alone: `shop.example`
+    f.yaml:9:13: rules[0].match.path: expected `{name}` for a part of a segment, found `/orders/{id`
+      hint: for braces in a path itself use `{ regex: … }`
+    f.yaml:10:31: rules[0].match.query.page.regex: `[` is no regular expression here: unclosed character class
+    f.yaml:11:25: rules[0].match.headers.x-a.regexp: unknown key `regexp`
+      hint: did you mean `regex`?
+    f.yaml:12:18: rules[0].match.cookies["a b"]: `a b` is not a name that can stand here
+    f.yaml:13:24: rules[0].match.grpc.service: expected a service such as `shop.Payment`, found `shop.Payment/Authorize`
+      hint: `service` and `method` stand apart
+    f.yaml:13:56: rules[0].match.grpc.method: expected a method such as `Authorize`, found an empty text
+    f.yaml:14:23: rules[0].match.body.json["$.items[0].sku"]: `$.items[0].sku` is no JSON Pointer: one begins with `/`
+      hint: did you mean `/items/0/sku`?
+    f.yaml:14:44: rules[0].match.body.json.amount: `amount` is no JSON Pointer: one begins with `/`
+      hint: did you mean `/amount`?
+    f.yaml:14:55: rules[0].match.body.json["/a~b"]: `/a~b` is no JSON Pointer
+      hint: in it `~` is written `~0`, and `/` in a name `~1`
+    f.yaml:14:74: rules[0].match.body.within: expected a size of 1MiB at most, found `2MiB`
+    f.yaml:15:28: rules[0].match.response.status[0]: expected a status such as `503`, `5xx` or `500-599`, found `5XX`
+      hint: write `5xx`
+    f.yaml:15:33: rules[0].match.response.status[1]: expected a status such as `503`, `5xx` or `500-599`, found the number 600
+      hint: answers have statuses from 200 to 599
+    f.yaml:15:38: rules[0].match.response.status[2]: expected a status such as `503`, `5xx` or `500-599`, found `ok`
+    f.yaml:15:42: rules[0].match.response.status[3]: expected a status such as `503`, `5xx` or `500-599`, found `599-500`
+      hint: write `500-599`
+    f.yaml:16:23: rules[0].match.request.nth: expected a number such as `3`, or a range such as `1-5` or `10-`, found the number 0
+      hint: they count from 1
+    f.yaml:16:31: rules[0].match.request.per: expected one of `proxy`, `connection`, `client`, `identity`, found `caller`
+    f.yaml:17:14: rules[0].match.asked: expected `true` or `false`, found `yes`
+      hint: write `true`
+    f.yaml:21:20: rules[1].match.path: expected a path such as `/authorize/*`, beginning with `/` or `*`, found `^/v1`
+      hint: write `{ regex: '^/v1' }`
+    f.yaml:21:32: rules[1].match.body: expected conditions on a body, found `EUR`
+      hint: write `{ contains: EUR }`
+    f.yaml:21:47: rules[1].match.response: names no condition
+      hint: say `status` or `headers`
+    f.yaml:21:60: rules[1].match.request: expected a map such as `{ nth: 1-2, per: client }`, found the number 3
+      hint: write `{ nth: 3 }`
+    f.yaml:21:68: rules[1].match.all: names no conditions
+      hint: leave it out
+    f.yaml:21:78: rules[1].match.any[0]: names no condition
+    f.yaml:21:96: rules[1].match.not.body: names no condition
+      hint: say `contains`, `regex` or `json`
+    f.yaml:25:20: rules[2].match.path: expected `{name}` for a part of a segment, found `/a{}`
+      hint: for braces in a path itself use `{ regex: … }`
+    f.yaml:25:35: rules[2].match.not.request: can't stand in `all`, `any` or `not`
+      hint: put it beside them, directly under `match`
+    f.yaml:25:66: rules[2].match.any[0].asked: can't stand in `all`, `any` or `not`
+      hint: put it beside them, directly under `match`
+    f.yaml:28:75: rules[3].match.not.not.not.not.not.not.not.not.not: conditions stand in each other 8 deep at most
+    f.yaml:31:29: rules[4].match.path.regex: `(\w{100}){100}` is no regular expression here: it grows too large
+    f.yaml:34:14: rules[5].match.response: `abort` acts before there is an answer: conditions on it come too late
+      hint: leave `response` out, or use a kind that acts on answers, such as `response_loss` or `delay`
+    f.yaml:37:5: rules[6].match: `drop` acts before there is an answer: conditions on it come too late
+      hint: leave `response` out, or use a kind that acts on answers, such as `response_loss` or `delay`
+    f.yaml:41:16: rules[7].direction: conditions on `response` are known when the request has passed
+      hint: leave `direction` out, or say `downstream`
+    f.yaml:44:39: rules[8].match.any[1]: these never hold together: `sni` is looked for on `tcp` proxies only
+      hint: make a rule for each
+    f.yaml:48:39: rules[9].match.any[1]: conditions on HTTP never hold here: this rule acts on `tcp` proxies only
+      hint: set `protocol: http` on the proxy, or leave them out
+    f.yaml:48:59: rules[9].match.not: conditions on HTTP never hold here: this rule acts on `tcp` proxies only
+      hint: set `protocol: http` on the proxy, or leave them out
+    f.yaml:52:53: rules[10].match.any[1].not.sni: never holds here: it is looked for on `tcp` proxies only
+      hint: set `protocol: tcp` on the proxy, or match `host`
+    f.yaml:56:46: rules[11].match.any[1].age: never holds in time on `db`: `refuse` acts when a connection is accepted, and `age` is known later
       hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
     "#);
 }

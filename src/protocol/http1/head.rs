@@ -104,6 +104,20 @@ impl<'b> RequestHead<'b, '_> {
         }
     }
 
+    /// The host, and mostly a port, where the target itself names them.
+    #[must_use]
+    pub fn authority(&self) -> Option<&'b str> {
+        if self.target.starts_with('/') {
+            return None;
+        }
+        if self.method == "CONNECT" {
+            return Some(self.target);
+        }
+        let (_, rest) = self.target.split_once("://")?;
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        Some(&rest[..end])
+    }
+
     /// How the body is delimited.
     #[must_use]
     pub fn body(&self) -> Body {

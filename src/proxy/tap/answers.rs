@@ -161,7 +161,7 @@ impl Core {
             headers: head.headers,
             length: head.content_length,
         };
-        let action = exchange.operation.on_response(&response);
+        let action = self.session.response(&mut exchange.operation, &response);
         if let Some((then, receipt)) = action.discard {
             receipt.injected(Phase::Response);
             self.dead_end = exchange.operation.witness.injected_cause();

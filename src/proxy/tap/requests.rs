@@ -223,6 +223,7 @@ impl Core {
         // It came after these answers were written: they have arrived.
         self.settle();
         let request = Request {
+            authority: head.authority(),
             method: head.method,
             path: head.path,
             query: head.query,

@@ -8,12 +8,19 @@ impl Glob {
     /// Whether the whole of `text` matches.
     #[must_use]
     pub fn matches(&self, text: &[u8]) -> bool {
-        let star = |pattern: &[u8]| (pattern.first() == Some(&b'*')).then_some((1, true));
-        wildcard(self.0.as_bytes(), text, star)
+        let star = Star {
+            len: 1,
+            crosses: true,
+            takes_one: false,
+        };
+        wildcard(self.0.as_bytes(), text, |pattern| {
+            (pattern.first() == Some(&b'*')).then_some(star)
+        })
     }
 }
 
-/// A path in which `*` stays within a segment and `**` crosses segments.
+/// A path in which `*` stays within a segment and `**` crosses segments; `{name}` is a run of
+/// characters within a segment, one at least, so that `/orders/{id}` is an order and not the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathGlob(pub String);
 
@@ -21,13 +28,24 @@ impl PathGlob {
     /// Whether the whole of `path` (without the query, as it came) matches.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        wildcard(self.0.as_bytes(), path.as_bytes(), |pattern| {
-            if pattern.starts_with(b"**") {
-                Some((2, true))
-            } else {
-                (pattern.first() == Some(&b'*')).then_some((1, false))
-            }
-        })
+        let star = |len, crosses| Star {
+            len,
+            crosses,
+            takes_one: false,
+        };
+        wildcard(
+            self.0.as_bytes(),
+            path.as_bytes(),
+            |pattern| match pattern {
+                [b'*', b'*', ..] => Some(star(2, true)),
+                [b'*', ..] => Some(star(1, false)),
+                [b'{', ..] => pattern.iter().position(|b| *b == b'}').map(|end| Star {
+                    takes_one: true,
+                    ..star(end + 1, false)
+                }),
+                _ => None,
+            },
+        )
     }
 }
 
@@ -55,21 +73,34 @@ impl HostGlob {
     }
 }
 
-/// Matches in time proportional to pattern times text. `star` says whether a wildcard begins here,
-/// how long it is, and whether it may cross a `/`.
+/// A wildcard in a pattern.
+#[derive(Debug, Clone, Copy)]
+struct Star {
+    /// Bytes of it in the pattern.
+    len: usize,
+    /// It may cross a `/`.
+    crosses: bool,
+    /// It stands for one character at least, other than a `/`.
+    takes_one: bool,
+}
+
+/// Matches in time proportional to pattern times text. `star` says whether a wildcard begins here.
 ///
 /// Only the last wildcard of either sort needs to be reconsidered: whatever an earlier one could
 /// take, a later crossing one can take as well, and one that may not cross is pinned between the
 /// same two slashes.
-fn wildcard(pattern: &[u8], text: &[u8], star: impl Fn(&[u8]) -> Option<(usize, bool)>) -> bool {
+fn wildcard(pattern: &[u8], text: &[u8], star: impl Fn(&[u8]) -> Option<Star>) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on with the pattern, and the text, when the guess was wrong.
     let mut within: Option<(usize, usize)> = None;
     let mut across: Option<(usize, usize)> = None;
     loop {
-        if let Some((len, crosses)) = star(&pattern[p..]) {
-            p += len;
-            if crosses {
+        let found = star(&pattern[p..]);
+        let one = text.get(t).is_some_and(|b| *b != b'/');
+        if let Some(star) = found.filter(|star| one || !star.takes_one) {
+            p += star.len;
+            t += usize::from(star.takes_one);
+            if star.crosses {
                 across = Some((p, t));
                 within = None;
             } else {
@@ -79,7 +110,7 @@ fn wildcard(pattern: &[u8], text: &[u8], star: impl Fn(&[u8]) -> Option<(usize, 
         }
         match (pattern.get(p), text.get(t)) {
             (None, None) => return true,
-            (Some(a), Some(b)) if a == b => {
+            (Some(a), Some(b)) if a == b && found.is_none() => {
                 p += 1;
                 t += 1;
             }
@@ -120,6 +151,15 @@ mod tests {
             ("/a", "/a/", false),
             ("", "", true),
             ("*", "", true),
+            ("/orders/{id}", "/orders/42", true),
+            ("/orders/{id}", "/orders/", false),
+            ("/orders/{id}", "/orders/42/items", false),
+            ("/orders/{id}/items/{n}", "/orders/42/items/1", true),
+            ("/{a}-{b}.json", "/x-y.json", true),
+            ("/{a}-{b}.json", "/x-.json", false),
+            ("/**/{last}", "/a/b/", false),
+            ("/**/{last}", "/a/b/c", true),
+            ("/{open", "/{open", true),
         ] {
             assert_eq!(
                 PathGlob(pattern.to_owned()).matches(path),
@@ -151,13 +191,20 @@ mod tests {
             [b'*', rest @ ..] => (0..=text.len())
                 .take_while(|n| !text[..*n].contains(&b'/'))
                 .any(|n| obvious(rest, &text[n..])),
+            [b'{', rest @ ..] if rest.contains(&b'}') => {
+                let end = rest.iter().position(|b| *b == b'}').unwrap();
+                let some = text.first().is_some_and(|b| *b != b'/');
+                some && (1..=text.len())
+                    .take_while(|n| !text[..*n].contains(&b'/'))
+                    .any(|n| obvious(&rest[end + 1..], &text[n..]))
+            }
             [c, rest @ ..] => text.first() == Some(c) && obvious(rest, &text[1..]),
         }
     }
 
     proptest! {
         #[test]
-        fn paths_match_as_defined(pattern in "[ab/*]{0,8}", path in "[ab/]{0,8}") {
+        fn paths_match_as_defined(pattern in "([ab/*]|\\{x?\\}){0,8}", path in "[ab/]{0,8}") {
             let fast = PathGlob(pattern.clone()).matches(&path);
             prop_assert_eq!(fast, obvious(pattern.as_bytes(), path.as_bytes()));
         }

@@ -1,4 +1,4 @@
-//! Whose connections, and the how-manieth: subnets and spans of ordinals, as users write them.
+//! Subnets, spans of ordinals and of statuses, as users write them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -147,6 +147,64 @@ impl Ordinals {
     }
 }
 
+/// A run of statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statuses {
+    first: u16,
+    last: u16,
+}
+
+impl Statuses {
+    /// Reads `503`, `5xx` or `500-599`.
+    ///
+    /// # Errors
+    /// What to do about it, where that can be guessed.
+    pub fn parse(text: &str) -> Result<Self, Option<String>> {
+        let number = |text: &str| {
+            let digits = text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse::<u16>().ok().filter(|_| digits)
+        };
+        let (first, last) = match (text.strip_suffix("xx"), text.split_once('-')) {
+            (Some(class), _) => {
+                let class = (class.len() == 1).then(|| class.parse::<u16>().ok());
+                let first = class.flatten().ok_or(None)? * 100;
+                (first, first + 99)
+            }
+            (None, Some((first, last))) => (number(first).ok_or(None)?, number(last).ok_or(None)?),
+            (None, None) => {
+                if let Some(class) = text.strip_suffix(['X', '*']).and_then(|t| t.chars().next()) {
+                    return Err(class.is_ascii_digit().then(|| format!("write `{class}xx`")));
+                }
+                let status = number(text).ok_or(None)?;
+                (status, status)
+            }
+        };
+        if first > last {
+            return Err(Some(format!("write `{last}-{first}`")));
+        }
+        if first < 200 || last > 599 {
+            return Err(Some("answers have statuses from 200 to 599".to_owned()));
+        }
+        Ok(Self { first, last })
+    }
+
+    /// Whether this one is among them.
+    #[must_use]
+    pub fn contains(&self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+
+    /// As in the file: a number, or a text.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match self.last - self.first {
+            0 => self.first.into(),
+            99 if self.first.is_multiple_of(100) => format!("{}xx", self.first / 100).into(),
+            _ => format!("{}-{}", self.first, self.last).into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,6 +295,39 @@ mod tests {
         }
     }
 
+    #[test]
+    fn which_statuses() {
+        for (text, within, without, shown) in [
+            ("503", [503, 503], [502, 504], "503"),
+            ("5xx", [500, 599], [499, 600], "5xx"),
+            ("500-599", [500, 599], [499, 600], "5xx"),
+            ("401-403", [401, 403], [400, 404], "401-403"),
+        ] {
+            let span = Statuses::parse(text).unwrap();
+            assert!(within.iter().all(|n| span.contains(*n)), "{text}");
+            assert!(!without.iter().any(|n| span.contains(*n)), "{text}");
+            assert_eq!(span.to_json().to_string().trim_matches('"'), shown);
+        }
+        for (text, hint) in [
+            ("5XX", Some("write `5xx`")),
+            ("5*", Some("write `5xx`")),
+            ("599-500", Some("write `500-599`")),
+            ("1xx", Some("answers have statuses from 200 to 599")),
+            ("600", Some("answers have statuses from 200 to 599")),
+            ("", None),
+            ("xx", None),
+            ("50", None),
+            ("5000", None),
+            ("+50", None),
+            ("+xx", None),
+            ("-", None),
+            ("ok", None),
+        ] {
+            let hint = hint.map(str::to_owned);
+            assert_eq!(Statuses::parse(text), Err(hint), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_reads_back(bits: u128, v4: bool, len in 0u8..=128, first in 1u64.., more: u64) {
@@ -256,8 +347,8 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text in "[0-9a-f:./\\-]{0,20}") {
-            let _ = (Subnet::parse(&text), Ordinals::parse(&text));
+        fn no_text_panics(text in "[0-9a-fxX*:./\\-]{0,20}") {
+            let _ = (Subnet::parse(&text), Ordinals::parse(&text), Statuses::parse(&text));
         }
     }
 }
