@@ -12,6 +12,7 @@ mod core;
 mod ends;
 mod exchange;
 mod requests;
+mod untold;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -166,6 +167,7 @@ impl Tap {
         {
             return false;
         }
+        core.strand_untold();
         // An answer that the client's host has already is none of the partition's doing.
         core.note_told();
         if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
@@ -235,12 +237,15 @@ impl Tap {
                 exchange.note_sent(written);
             }
         }
-        if !core.from_client.is_empty() && core.requests.is_idle() && !core.waits_for_copy() {
+        let waiting = core.from_client.len();
+        if waiting > 0 && core.requests.is_idle() && !core.waits_for_copy() {
             core.reframe_requests(cx, self.upstream.peer());
         }
+        // Bytes that had waited may now have to be dialled for.
+        let moved = core.from_client.len() < waiting;
         let room = core.has_room(deadline);
         let Some(client) = self.client.as_mut().filter(|peer| !peer.eof && room) else {
-            return false;
+            return moved;
         };
         let upstream = match &mut self.upstream {
             Upstream::Open(peer) => Some(peer),
@@ -256,13 +261,14 @@ impl Tap {
             }
         });
         match read {
-            Poll::Pending => return false,
+            Poll::Pending => return moved,
             Poll::Ready(Read::Bytes(())) => {}
             Poll::Ready(Read::Eof) => {
                 if self.ended.is_none() {
                     self.left.get_or_insert_with(Timestamp::now);
                 }
                 core.moved_on();
+                core.await_no_body(cx, self.upstream.peer());
                 if !matches!(self.upstream, Upstream::None) || !core.up.is_empty() {
                     core.up
                         .push_fin(clock::now(), crate::pipeline::Hold::default());

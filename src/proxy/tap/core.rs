@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use super::exchange::Exchange;
 use super::requests::MOST_AWAITING;
+use super::untold::Untold;
 use crate::clock::{self, Instant};
 use crate::evidence::Cause;
 use crate::faults::{End, Then};
@@ -29,6 +30,8 @@ pub(super) struct Core {
     /// An unfinished head, or bytes that may belong to another protocol.
     pub(super) from_client: BytesMut,
     pub(super) from_upstream: BytesMut,
+    /// The request at the front of `from_client`, if its body is awaited before it goes on.
+    pub(super) untold: Option<Box<Untold>>,
     pub(super) up: Lane,
     pub(super) down: Lane,
     /// Requests whose answers are not yet on their way whole, in order.
@@ -68,6 +71,7 @@ impl Core {
             heard: 0,
             from_client: BytesMut::new(),
             from_upstream: BytesMut::new(),
+            untold: None,
             up: Lane::new(crossing.clone()),
             down: Lane::new(crossing),
             awaiting: VecDeque::new(),
@@ -179,6 +183,6 @@ impl Core {
             .has_room(self.session.cuts().silences(Direction::Upstream), deadline)
             && self.awaiting.len() < MOST_AWAITING
             && !self.waits_for_copy()
-            && self.from_client.len() <= MAX_HEAD
+            && (self.untold.is_some() || self.from_client.len() <= MAX_HEAD)
     }
 }

@@ -265,6 +265,7 @@ impl Tap {
     /// Writes the ends of all records that are still open.
     pub(super) fn finish(mut self) {
         let core = &mut self.core;
+        core.strand_untold();
         if let Some(exchange) = core
             .awaiting
             .front_mut()

@@ -7,10 +7,11 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::Core;
 use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
+use super::untold::Untold;
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, Then};
-use crate::operation::{Direction, Phase, Request};
+use crate::operation::{self, Direction, Phase, Request};
 use crate::pipeline::{Edits, Hold, Terminal};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
@@ -58,13 +59,20 @@ impl Core {
         // What goes on as it came, gathered so that it goes at once.
         let mut run: Range<usize> = 0..0;
         let mut framer = std::mem::take(&mut self.requests);
-        while !self.waits_for_copy() {
+        while !self.waits_for_copy() && self.looks_ahead(&data[at..]) {
             let mut scratch = scratch();
             match framer.next(&data[at..], &mut scratch) {
                 Ok(Event::Head { len, head }) => {
                     let start = self.up.taken() + run.len() as u64;
                     let before = self.framed + self.heard + at as u64;
-                    let (exchange, hold, edits) = self.begin(&head, start, before);
+                    let Some((exchange, hold, edits)) = self.begin(&head, start, before) else {
+                        // Its head is read again once enough of its body is there.
+                        let ahead = std::mem::take(&mut framer);
+                        if let Some(untold) = &mut self.untold {
+                            untold.begin(ahead, len);
+                        }
+                        continue;
+                    };
                     if !exchange.is_forwarded() {
                         // No upstream will switch protocols for it.
                         framer.stay();
@@ -212,14 +220,48 @@ impl Core {
         }
     }
 
-    /// Begins the exchange of a request, and answers how long it is held. `before`: bytes of the
-    /// connection that were read before it.
+    /// Looks at the body of the request at the front of `data`, if rules wait for that. Answers
+    /// whether to go on: not while more of it has to come.
+    fn looks_ahead(&mut self, data: &[u8]) -> bool {
+        let lost = self.dead_end.is_some();
+        let Some(untold) = &mut self.untold else {
+            return true;
+        };
+        if lost || !untold.operation.awaits_body() {
+            untold.give_up();
+        }
+        untold.look(data)
+    }
+
+    /// Nothing more comes of the client: a request whose body is awaited goes on without it.
+    pub(super) fn await_no_body(&mut self, cx: &mut Context<'_>, upstream: Option<&mut Peer>) {
+        if let Some(untold) = &mut self.untold {
+            untold.give_up();
+            self.reframe_requests(cx, upstream);
+        }
+    }
+
+    /// The connection ends: a request whose body is awaited goes nowhere.
+    pub(super) fn strand_untold(&mut self) {
+        if let Some(untold) = self.untold.take() {
+            let start = self.up.taken();
+            let read = self.from_client.len();
+            let stranded = Exchange::new(untold.operation, untold.asked, Route::Stranded, start);
+            self.awaiting.push_back(stranded);
+            if let Some(exchange) = self.awaiting.back_mut() {
+                exchange.request_bytes = read;
+            }
+        }
+    }
+
+    /// Begins the exchange of a request, and answers how long it is held, and how it is altered;
+    /// `None`: its body is awaited first. `before`: bytes of the connection that were read before it.
     fn begin(
         &mut self,
         head: &RequestHead<'_, '_>,
         start: u64,
         before: u64,
-    ) -> (Exchange, Hold, Edits) {
+    ) -> Option<(Exchange, Hold, Edits)> {
         // It came after these answers were written: they have arrived.
         self.settle();
         let request = Request {
@@ -231,16 +273,43 @@ impl Core {
             http2: false,
         };
         let asked = head.asked();
+        let untold = self.untold.take();
         if self.dead_end.is_some() {
-            let operation = self.session.lost_request(&request);
-            return (
+            let lost = || self.session.lost_request(&request);
+            let operation = untold.map_or_else(lost, |untold| untold.operation);
+            return Some((
                 Exchange::new(operation, asked, Route::Stranded, start),
                 Hold::default(),
                 Edits::new(),
-            );
+            ));
         }
-        let opening = self.opening.take();
-        let (operation, action) = self.session.request(&request, before, opening);
+        let (operation, action) = if let Some(untold) = untold {
+            let body = match untold.is_whole() {
+                true => operation::Body::whole(&untold.body),
+                false => operation::Body::Long,
+            };
+            let mut operation = untold.operation;
+            let action = self.session.request_body(&mut operation, &request, &body);
+            (operation, action)
+        } else {
+            let opening = self.opening.take();
+            let (mut operation, mut action) = self.session.request(&request, before, opening);
+            if let Some(most) = action.awaits_body {
+                let body = match head.content_length {
+                    // Its client may wait for leave to send it.
+                    _ if head.expects_continue => operation::Body::Long,
+                    Some(length) if length > most => operation::Body::Long,
+                    _ if head.has_body => {
+                        let crossing = self.session.crossing();
+                        self.untold = Some(Untold::new(operation, asked, most, crossing));
+                        return None;
+                    }
+                    _ => operation::Body::whole(b""),
+                };
+                action = self.session.request_body(&mut operation, &request, &body);
+            }
+            (operation, action)
+        };
         let (mut hold, mut ends) = (action.hold, action.ends);
         let route = match action.terminal {
             // The pipeline gives a frame to requests on HTTP/2 only.
@@ -282,7 +351,7 @@ impl Core {
                 });
             }
         }
-        (exchange, hold, action.edits)
+        Some((exchange, hold, action.edits))
     }
 
     /// The request under way was read to its end: its copies can go.
