@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use firedrill::config;
 use firedrill::evidence::{Cause, Class, Record};
 use firedrill::operation::Phase;
-use firedrill::rules::{Edge, Protocol, Rule};
+use firedrill::rules::{Edge, Mode, Protocol, Rule, Ttl};
+use firedrill::state::Change;
 use serde_json::{Value, json};
 use support::*;
 use tokio::net::TcpSocket;
@@ -390,6 +391,31 @@ async fn a_client_that_goes_before_the_end_of_an_awaited_body() {
     assert_eq!(rig.context.held.bytes(), 0);
 }
 
+#[tokio::test]
+async fn a_partition_that_resets_what_waits_for_a_body() {
+    let server = Server::http().await;
+    let rig = Rig::new();
+    let mut client = Client::connect(rig.http(server.addr).await).await;
+    rig.rule(when(abort(), json!({ "body": { "contains": "x" } })));
+    let text = post("/pay", "k", "xxxxxxxxxx");
+    client.send(&text[..text.len() - 4]).await;
+    until("it is held", || {
+        (rig.context.held.bytes() > 0).then_some(())
+    })
+    .await;
+    rig.apply(Change::AddPartition(partition(Mode::Reset, &[])));
+    assert_eq!(client.rest().await, (String::new(), false));
+    let records = rig.closed(1).await;
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].request.path.as_deref(), Some("/pay"));
+    assert_eq!(
+        (records[0].class, &records[0].cause),
+        (Class::NeverDelivered, &Cause::Partition("split".into()))
+    );
+    rig.quiet().await;
+    assert_eq!(rig.context.held.bytes(), 0);
+}
+
 /// Rules act in their order, whenever they were asked.
 #[tokio::test]
 async fn a_rule_that_waits_for_the_body_keeps_its_place() {
@@ -482,6 +508,29 @@ async fn only_answers_with_a_header() {
     assert_eq!((rig.counts("r"), rig.counts("s")), ((1, 1), (2, 2)));
 }
 
+/// A `delay` means requests unless said; of a rule that waits for the answer, the answer.
+#[tokio::test]
+async fn a_delay_of_some_answers() {
+    let server = asked_for().await;
+    let rig = Rig::new();
+    let mut client = Client::connect(rig.http(server.addr).await).await;
+    let delay = json!({ "delay": { "latency": "1h" } });
+    rig.rule(when(delay, json!({ "response": { "status": 404 } })));
+    assert_eq!(status(&mut client, get("/200")).await, 200);
+    client.send(get("/404")).await;
+    until("the answer is held", || {
+        let records = rig.records();
+        records.get(1).filter(|r| r.upstream[0].status.is_some())?;
+        Some(())
+    })
+    .await;
+    client.silent().await;
+    rig.heal();
+    assert!(client.answer().await.starts_with("HTTP/1.1 404"));
+    assert_eq!(rig.counts("r"), (1, 1));
+    assert_eq!(line(&rig.closed(2).await[1]), Some((Phase::Response, true)));
+}
+
 /// Either of an answer's status and a request's body, judged each when it comes.
 #[tokio::test]
 async fn conditions_on_both_sides() {
@@ -537,11 +586,7 @@ async fn the_first_two_attempts_of_each_operation_fail_and_the_third_passes() {
     assert_eq!(rig.counts("r"), (4, 4));
     // Switched on anew, a rule counts anew.
     rig.off("r");
-    rig.apply(firedrill::state::Change::SwitchRule(
-        "r".to_owned(),
-        true,
-        firedrill::rules::Ttl::Forever,
-    ));
+    rig.apply(Change::SwitchRule("r".to_owned(), true, Ttl::Forever));
     assert_eq!(status(&mut client, post("/pay", "a", "x")).await, fails);
 }
 
