@@ -168,6 +168,37 @@ async fn conditions_on_connections_arrive_as_in_the_file() {
 }
 
 #[tokio::test]
+async fn conditions_on_requests_arrive_as_in_the_file() {
+    let plane = Plane::start(None, &[]).await;
+    let line = "inject payment response_loss --host *.Shop.example --path /orders/{id} \
+                --cookie tenant=canary --body EUR --grpc shop.Payment/Authorize \
+                --response-status 5xx --response-status 429 --nth 1-2 --per identity";
+    let made = json(&plane, line).await;
+    insta::assert_snapshot!(made["match"], @r#"{"host":"*.shop.example","path":"/orders/{id}","cookies":{"tenant":"canary"},"grpc":{"service":"shop.Payment","method":"Authorize"},"body":{"contains":"EUR"},"response":{"status":["5xx",429]},"request":{"nth":"1-2","per":"identity"}}"#);
+    let shown = stdout(&plane, "rule show payment-response_loss").await;
+    assert!(shown.contains("    per: identity\n"), "{shown}");
+
+    let mut all = String::new();
+    for line in [
+        "inject payment abort --response-status 5xx",
+        "inject payment drop --path /orders/{id",
+        "inject db reset --host a.example",
+    ] {
+        let refused = run(plane.client.url(), line).await;
+        assert_eq!(refused.status.code(), Some(2), "{line}");
+        all += &String::from_utf8(refused.stderr).unwrap();
+    }
+    insta::assert_snapshot!(all, @r#"
+    error: match.response: `abort` acts before there is an answer: conditions on it come too late
+    hint: leave `response` out, or use a kind that acts on answers, such as `response_loss` or `delay`
+    error: match.path: expected `{name}` for a part of a segment, found `/orders/{id`
+    hint: for braces in a path itself use `{ regex: … }`
+    error: match: conditions on HTTP never hold here: this rule acts on `tcp` proxies only
+    hint: set `protocol: http` on the proxy, or leave them out
+    "#);
+}
+
+#[tokio::test]
 async fn several_targets_are_all_acted_on_and_failures_named() {
     let (one, two) = (Plane::start(None, &[]).await, Plane::start(None, &[]).await);
     let urls = format!("{},{}", one.client.url(), two.client.url());

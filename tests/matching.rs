@@ -263,6 +263,51 @@ async fn from_so_many_bytes_on() {
     assert_eq!((record.request.bytes, record.client.bytes), (15, 11));
 }
 
+/// Whichever of two comes first, for all clients but one; and only connections that were young when
+/// the rule came.
+#[tokio::test]
+async fn nested_conditions_of_a_connection() {
+    let server = Server::echo().await;
+    let rig = Rig::new();
+    let addr = rig.tcp(server.addr).await;
+    let mut old = from("127.0.0.1", addr).await.unwrap();
+    echoes(&mut old, "0123456789").await;
+    rig.rule(on(
+        Matcher {
+            any: vec![bytes(21), age(3_600_000)],
+            all: vec![Matcher {
+                not: Some(Box::new(clients(&["127.0.0.9"]))),
+                ..any()
+            }],
+            not: Some(Box::new(bytes(10))),
+            ..any()
+        },
+        rule("reset", &[]),
+    ));
+    let mut spared = from("127.0.0.9", addr).await.unwrap();
+    echoes(&mut spared, "0123456789012345").await;
+    // Younger than 10 bytes once 21 were read: no connection ever is.
+    let mut never = from("127.0.0.1", addr).await.unwrap();
+    echoes(&mut never, "0123456789012345").await;
+    echoes(&mut old, "x").await;
+    assert_eq!(rig.counts("reset"), (0, 0));
+    rig.heal();
+    let either = Matcher {
+        any: vec![bytes(50), age(3_600_000)],
+        not: Some(Box::new(clients(&["127.0.0.9"]))),
+        ..any()
+    };
+    let mut reset = on(either, rule("reset", &[]));
+    reset.name = "either".to_owned();
+    rig.rule(reset);
+    echoes(&mut spared, "0123456789012345").await;
+    echoes(&mut never, "0123456789012345").await;
+    assert_eq!(never.rest().await, (String::new(), false));
+    echoes(&mut spared, "and on").await;
+    echoes(&mut old, "and on").await;
+    assert_eq!(rig.counts("either"), (1, 1));
+}
+
 #[tokio::test]
 async fn bytes_that_were_read_before_the_rule_count_too() {
     let server = Server::echo().await;

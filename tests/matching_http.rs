@@ -252,7 +252,12 @@ async fn is_met_raw(conditions: Value, request: &str) -> (bool, String) {
 async fn a_body_in_pieces_is_judged_whole_and_passes_as_it_came() {
     let body = "4;x=\"y\"\r\n{\"am\r\nc\r\nount\": 42, \"\r\n4\r\nx\":1\r\n1\r\n}\r\n0\r\nTrailer: 1\r\n\r\n";
     let text = format!("POST /pay HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-    for (amount, met) in [(42, true), (43, false)] {
+    for (amount, met, cut) in [
+        (42, true, 1),
+        (43, false, 1),
+        (42, true, 7),
+        (43, false, 50),
+    ] {
         let len = text.len();
         let server = Server::start(move |mut c| async move {
             use tokio::io::AsyncWriteExt as _;
@@ -269,7 +274,7 @@ async fn a_body_in_pieces_is_judged_whole_and_passes_as_it_came() {
         let mut client = Client::connect(rig.http(server.addr).await).await;
         let amount = json!({ "body": { "json": { "/amount": amount } } });
         rig.rule(when(abort(), amount));
-        for piece in text.as_bytes().chunks(7) {
+        for piece in text.as_bytes().chunks(cut) {
             assert_eq!(
                 server.seen().concat(),
                 "",
