@@ -11,6 +11,9 @@ use std::process::{Command, Stdio};
 use firedrill::evidence::Class;
 use support::process::{Process, eventually, output};
 use support::programs::{proxy, text};
+use support::raw;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A script of `tests/python`, run by the Python that `tests/run` sets up.
 fn python(script: &str) -> Command {
@@ -105,4 +108,93 @@ async fn a_websocket() {
     let record = firedrill.closed(1).await.remove(0);
     assert_eq!(record.client.status, Some(101));
     assert_eq!(record.class, Class::Acknowledged);
+}
+
+const FOUR_GIB: usize = 4 << 30;
+
+/// The most resident memory that a process has had so far, in KiB.
+fn most_resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+/// Reads so many bytes of [`raw::stream`], from its beginning, and compares.
+async fn check_stream(socket: &mut TcpStream, len: usize) {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < len {
+        let n = socket.read(&mut buffer).await.unwrap();
+        assert!(n > 0 && at + n <= len, "{at} and {n} of {len}");
+        raw::check(at, &buffer[..n]);
+        at += n;
+    }
+}
+
+async fn send_stream(socket: &mut TcpStream, len: usize) {
+    let block = raw::stream(0, 65_521 * 16);
+    let mut left = len;
+    while left > 0 {
+        let n = left.min(block.len());
+        socket.write_all(&block[..n]).await.unwrap();
+        left -= n;
+    }
+}
+
+async fn head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_gibibytes_each_way_in_constant_memory() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    let serving = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let answer = |n| format!("HTTP/1.1 200 OK\r\nContent-Length: {n}\r\n\r\n");
+        assert!(head(&mut socket).await.starts_with("GET "));
+        socket.write_all(answer(FOUR_GIB).as_bytes()).await.unwrap();
+        send_stream(&mut socket, FOUR_GIB).await;
+        assert!(head(&mut socket).await.starts_with("PUT "));
+        check_stream(&mut socket, FOUR_GIB).await;
+        socket.write_all(answer(0).as_bytes()).await.unwrap();
+    });
+    let (firedrill, addr) = proxy(upstream, "http", "").await;
+    let before = most_resident(firedrill.process.pid());
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    client
+        .write_all(b"GET /down HTTP/1.1\r\nHost: p\r\n\r\n")
+        .await
+        .unwrap();
+    head(&mut client).await;
+    check_stream(&mut client, FOUR_GIB).await;
+    let put = format!("PUT /up HTTP/1.1\r\nHost: p\r\nContent-Length: {FOUR_GIB}\r\n\r\n");
+    client.write_all(put.as_bytes()).await.unwrap();
+    send_stream(&mut client, FOUR_GIB).await;
+    head(&mut client).await;
+    serving.await.unwrap();
+    let grown = most_resident(firedrill.process.pid()) - before;
+    assert!(grown < 8 << 10, "{grown} KiB");
+    let records = firedrill.closed(2).await;
+    assert!(
+        records.iter().all(|r| r.class == Class::Acknowledged),
+        "{records:?}"
+    );
+    let bytes = |path: &str| {
+        let record = records
+            .iter()
+            .find(|r| r.request.path.as_deref() == Some(path));
+        record
+            .map(|r| (r.request.bytes, r.upstream[0].bytes))
+            .unwrap()
+    };
+    assert!(bytes("/down").1 > FOUR_GIB as u64 && bytes("/up").0 > FOUR_GIB as u64);
 }
