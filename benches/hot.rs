@@ -74,6 +74,7 @@ fn context(with_rules: bool) -> Arc<Context> {
         ladder: Ladder::default(),
         linger: Duration::from_secs(5),
         half_close: Duration::from_secs(60),
+        handshake: Duration::from_secs(2),
         held: Held::new(1 << 20, 1 << 30),
     })
 }

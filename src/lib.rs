@@ -18,5 +18,6 @@ pub mod rules;
 pub mod seed;
 pub mod serve;
 pub mod state;
+pub mod tls;
 pub mod units;
 pub mod wire;

@@ -40,6 +40,8 @@ impl fmt::Display for Direction {
 pub enum Layer {
     /// A connection being made.
     Connection,
+    /// A TLS handshake with a client, where the proxy is the one it is made with.
+    Handshake,
     /// Bytes of a connection with no known messages.
     Stream,
     /// A message: an HTTP request and its answer, or a framed protocol's.
@@ -50,13 +52,20 @@ pub enum Layer {
 
 impl Layer {
     /// Every one of them.
-    pub const ALL: [Self; 4] = [Self::Connection, Self::Stream, Self::Message, Self::Body];
+    pub const ALL: [Self; 5] = [
+        Self::Connection,
+        Self::Handshake,
+        Self::Stream,
+        Self::Message,
+        Self::Body,
+    ];
 
     /// The word in the docs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connection",
+            Self::Handshake => "handshake",
             Self::Stream => "stream",
             Self::Message => "message",
             Self::Body => "body",

@@ -62,6 +62,7 @@ impl Instance {
             },
             linger: config.limits.linger,
             half_close: config.limits.half_close,
+            handshake: config.limits.handshake,
             held: Held::new(config.limits.held_per_connection, config.limits.held_total),
             state,
         });

@@ -70,6 +70,12 @@ pub struct ProxyItem {
     pub connect_timeout: String,
     /// As defined.
     pub max_connections: usize,
+    /// As defined; absent: it speaks no TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Value>,
+    /// As defined; absent: it is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Value>,
     /// Client connections accepted so far.
     pub connections_total: u64,
     /// Client connections open now.

@@ -10,10 +10,12 @@ use firedrill::evidence::Record;
 use firedrill::faults::{Directions, KINDS, Kind};
 use firedrill::metrics::{Defined, Metrics};
 use firedrill::rules::Edge;
+use firedrill::tls::NewAuthority;
 use firedrill::wire::{ErrorBody, Healed, List, PartitionItem, ProxyItem, RuleItem, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tempfile::TempDir;
 
 #[path = "support/document.rs"]
 mod document;
@@ -160,11 +162,31 @@ fn labels(text: &str, metric: &str) -> String {
 fn every_yaml_example_loads() {
     let examples = blocks_of("yaml");
     assert!(examples.len() >= 3, "{}", examples.len());
+    let folder = folder();
     for (name, _, text) in examples {
-        if let Err(problems) = config::parse(&text, name) {
-            panic!("{problems}\nin\n{text}");
+        let file = folder.path().join("firedrill.yaml");
+        std::fs::write(&file, &text).unwrap();
+        if let Err(problems) = config::load(&file) {
+            panic!("{name}: {problems}\nin\n{text}");
         }
     }
+}
+
+/// One with the certificates that the examples name.
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let ca = NewAuthority::make().unwrap();
+    std::fs::create_dir(folder.path().join("firedrill-ca")).unwrap();
+    for (name, text) in [("ca.pem", &ca.certificate), ("ca.key", &ca.key)] {
+        put(&format!("firedrill-ca/{name}"), text);
+        put(name, text);
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    let site = rcgen::CertificateParams::new(["site.example".to_owned()]).unwrap();
+    put("site.pem", &site.self_signed(&key).unwrap().pem());
+    put("site.key", &key.serialize_pem());
+    folder
 }
 
 #[test]

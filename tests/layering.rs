@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rows of ARCHITECTURE.md, from the ground.
 const ROWS: &[&[&str]] = &[
     &["operation", "seed", "clock", "units", "rare"],
-    &["rules", "protocol", "faults"],
+    &["rules", "protocol", "faults", "tls"],
     &["state", "config", "evidence", "metrics", "wire"],
     &["pipeline"],
     &["proxy"],
@@ -21,6 +21,8 @@ const ROWS: &[&[&str]] = &[
 const ALLOWED: &[(&str, &str)] = &[
     // A rule holds its fault.
     ("rules", "faults"),
+    // An edge holds what its TLS is made of.
+    ("rules", "tls"),
     // A metric's label and a record's word are one.
     ("metrics", "evidence"),
     // The commands print what the demo says.

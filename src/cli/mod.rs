@@ -3,6 +3,7 @@
 //! Owns what users type and read. Commands that ask a running Firedrill do so over its API, so they
 //! work from anywhere; `output` is the only one that prints.
 
+mod ca;
 mod check;
 mod completions;
 mod demo;
@@ -72,6 +73,8 @@ enum Command {
     Serve(serve::Args),
     /// Say everything that is wrong with a file
     Check(check::Args),
+    /// Make a local CA, which mints certificates for proxies that speak TLS
+    Ca(ca::Args),
     /// Drill on a small stack that comes with Firedrill
     Demo(demo::Args),
     /// Show proxies, rules and partitions, and how they stand
@@ -115,6 +118,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args, &out),
+        Command::Ca(args) => ca::run(&args, &out),
         Command::Demo(args) => demo::run(&args, &out),
         Command::Schema => schema::run(&out),
         Command::Completions(args) => completions::run(&args, &out),

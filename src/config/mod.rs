@@ -5,7 +5,8 @@
 //! Each problem has a path, what was expected, the nearest right word, and for a file the line and
 //! column (`places`). JSON bodies of the API meet the same decoder; they have paths only.
 //!
-//! Knows nothing of what is done with a [`Config`]. Reading the one file is the only I/O.
+//! Knows nothing of what is done with a [`Config`]. Reading the file, and the certificates and keys
+//! that it names, is the only I/O.
 
 mod address;
 mod faults;
@@ -20,6 +21,7 @@ mod rules;
 mod scalars;
 mod schema;
 mod sections;
+mod tls;
 mod value;
 mod write;
 mod yaml;
@@ -40,7 +42,8 @@ use value::Value;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
-pub use write::{edge_to_json, partition_to_json, rule_to_json};
+pub use tls::{CA_CERTIFICATE, CA_KEY};
+pub use write::{edge_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json};
 
 /// What a file says.
 #[derive(Debug, Clone, Default)]
@@ -74,8 +77,8 @@ const READ_ONLY: &[&str] = &["source", "expires_at", "selected", "injected"];
 /// Everything that is wrong with it; that it can't be read, too.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let file = path.display().to_string();
-    let mut config = parse(&read(path, &file)?, &file)?;
     let folder = path.parent().unwrap_or(Path::new(""));
+    let mut config = parse_in(folder, &read(path, &file)?, &file)?;
     let resolve = |path: &mut Option<PathBuf>| {
         if let Some(path) = path {
             *path = folder.join(&*path);
@@ -127,6 +130,10 @@ fn read(path: &Path, file: &str) -> Result<String, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
+    parse_in(Path::new(""), text, file)
+}
+
+fn parse_in(folder: &Path, text: &str, file: &str) -> Result<Config, Problems> {
     let tree = yaml::read(text).map_err(|problem| Problems {
         file: Some(file.to_owned()),
         list: vec![problem],
@@ -136,7 +143,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
         Value::Null => Value::Map(Vec::new()),
         tree => tree,
     };
-    let report = Report::default();
+    let report = Report::of_file_in(folder);
     let config = config(&Node::root(&tree, &report));
     report.finish(Some(file), Some(text))?;
     Ok(config.unwrap_or_default())

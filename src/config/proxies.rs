@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use super::address::Address;
 use super::node::{Node, nearest};
 use super::scalars::{LISTEN, NAME, UPSTREAM};
+use super::tls;
 use super::value::{Value, quoted, quoted_list};
-use crate::rules::{Edge, Protocol};
+use crate::rules::{Edge, Protocol, ProxyProtocol, Version};
 
 /// The words of a protocol.
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
     [("tcp", Protocol::Tcp), ("http", Protocol::Http)];
+
+/// The words of a version of the PROXY protocol.
+pub(super) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
 /// One proxy.
 pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
@@ -26,6 +30,8 @@ pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
             max_connections: f.or("max_connections", Edge::MAX_CONNECTIONS, |n| {
                 n.count(1, 1_000_000).map(|n| n as usize)
             }),
+            tls: f.opt("tls", |n| tls::tls(n, upstream.as_deref())),
+            proxy_protocol: f.section("proxy_protocol", proxy_protocol),
             name: name?,
             from,
             to: to?,
@@ -41,6 +47,13 @@ pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
         }
         Some(edge)
     })?
+}
+
+fn proxy_protocol(node: &Node<'_>) -> Option<ProxyProtocol> {
+    node.map(|f| ProxyProtocol {
+        accept: f.or("accept", false, Node::flag),
+        send: f.opt("send", |n| n.meaning(&VERSIONS)),
+    })
 }
 
 fn protocol(node: &Node<'_>) -> Option<Protocol> {

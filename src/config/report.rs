@@ -1,6 +1,7 @@
 //! Problems on their way from the decoder to the user: collected, then placed and put in order.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 
 use super::places::{self, End, Places, Step};
 use super::problem::{Problem, Problems};
@@ -22,9 +23,23 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: RefCell<Vec<Found>>,
+    folder: PathBuf,
 }
 
 impl Report {
+    /// Of a file in this folder, which paths in it start from.
+    pub(super) fn of_file_in(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// Where relative paths start from.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Takes one more.
     pub(super) fn add(&self, found: Found) {
         self.found.borrow_mut().push(found);

@@ -6,7 +6,7 @@ use super::node::Node;
 use super::proxies::Known;
 use super::scalars::NAME;
 use super::value::{Value, quoted, quoted_list};
-use crate::faults::Directions;
+use crate::faults::{Directions, Kind};
 use crate::operation::{Direction, Layer};
 use crate::rules::{Edge, FaultSpec, Ground, Matcher, Protocol, Rule, Ttl};
 
@@ -158,12 +158,12 @@ fn can_act(
     let reached: Vec<&Edge> = meant
         .iter()
         .copied()
-        .filter(|edge| kind.fits(edge.protocol.has_messages()))
+        .filter(|edge| edge.suits(kind))
         .collect();
     if reached.is_empty() {
         if !meant.is_empty() || named.is_none() {
             spot.its_key().problem_hint(
-                nothing_fits(kind.name, &meant, named.is_some()),
+                nothing_fits(kind, &meant, named.is_some()),
                 fitting(kind, known),
             );
         }
@@ -245,26 +245,33 @@ fn can_act(
     }
 }
 
-fn nothing_fits(kind: &str, meant: &[&Edge], named: bool) -> String {
+fn nothing_fits(kind: &Kind, meant: &[&Edge], named: bool) -> String {
+    let name = kind.name;
     let Some(first) = meant.first() else {
-        return format!("`{kind}` has nothing to act on: there is no proxy");
+        return format!("`{name}` has nothing to act on: there is no proxy");
     };
     let protocol = first.protocol.as_str();
+    let tls = kind.acts_on(Layer::Handshake);
+    if !named && tls {
+        return format!("`{name}` can act on no proxy: none speaks TLS with its clients");
+    }
     if !named {
-        return format!("`{kind}` can act on no proxy: all are `{protocol}`");
+        return format!("`{name}` can act on no proxy: all are `{protocol}`");
     }
     let names = quoted_list(meant.iter().take(5).map(|e| e.name.as_str()));
-    format!("`{kind}` can't act on {names}: `protocol: {protocol}`")
+    if tls {
+        return format!("`{name}` can't act on {names}: no TLS is spoken with clients there");
+    }
+    format!("`{name}` can't act on {names}: `protocol: {protocol}`")
 }
 
-fn fitting(kind: &crate::faults::Kind, known: &Known) -> String {
+fn fitting(kind: &Kind, known: &Known) -> String {
     let other = if kind.fits(true) { "http" } else { "tcp" };
-    let fits = known
-        .edges
-        .iter()
-        .filter(|e| kind.fits(e.protocol.has_messages()));
+    let fits = known.edges.iter().filter(|e| e.suits(kind));
     let names: Vec<_> = fits.take(10).map(|e| e.name.as_str()).collect();
-    if names.is_empty() {
+    if names.is_empty() && kind.acts_on(Layer::Handshake) {
+        "it needs a proxy with `tls: { terminate: { … } }`".to_owned()
+    } else if names.is_empty() {
         format!("it needs a proxy with `protocol: {other}`")
     } else {
         format!("it can act on {}", quoted_list(names))

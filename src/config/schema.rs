@@ -5,6 +5,7 @@
 
 mod matching;
 mod shapes;
+mod tls;
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +13,7 @@ use shapes::{
     about, count, duration, flag, items, list, name, object, section, size, some, text, words,
 };
 
-use super::proxies::PROTOCOLS;
+use super::proxies::{PROTOCOLS, VERSIONS};
 use super::rules::DIRECTIONS;
 use super::{ControlConfig, EvidenceConfig, LimitsConfig};
 use crate::faults::{Directions, KINDS, Kind, Param, Type};
@@ -172,6 +173,14 @@ pub fn schema() -> Value {
                             ),
                         ),
                         (
+                            "handshake",
+                            about(
+                                duration(),
+                                "How long a client may take for what comes before its first byte: TLS, the PROXY protocol",
+                                Some(json!(format_duration(limits.handshake))),
+                            ),
+                        ),
+                        (
                             "drain",
                             about(
                                 duration(),
@@ -280,6 +289,32 @@ fn proxy() -> Value {
                     "Clients at the same time; more are refused",
                     Some(json!(Edge::MAX_CONNECTIONS)),
                 ),
+            ),
+            ("tls", tls::tls()),
+            (
+                "proxy_protocol",
+                section(object(
+                    "Who says, in front of a connection's bytes, which client it is for",
+                    &[],
+                    [
+                        (
+                            "accept",
+                            about(
+                                flag(),
+                                "Whoever connects must; from then on that client counts",
+                                Some(json!(false)),
+                            ),
+                        ),
+                        (
+                            "send",
+                            about(
+                                words(VERSIONS.iter().map(|(word, _)| *word)),
+                                "The proxy does, to its upstream, in this version",
+                                None,
+                            ),
+                        ),
+                    ],
+                )),
             ),
         ],
     )

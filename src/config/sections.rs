@@ -135,6 +135,8 @@ pub struct LimitsConfig {
     pub linger: Duration,
     /// How long a connection of which one side has ended may stand without a byte moving.
     pub half_close: Duration,
+    /// How long a client may take for what comes before its first byte: TLS, the PROXY protocol.
+    pub handshake: Duration,
     /// How long open connections may take to end when the process stops.
     pub drain: Duration,
 }
@@ -146,6 +148,7 @@ impl Default for LimitsConfig {
             held_total: 512 << 20,
             linger: Duration::from_secs(30),
             half_close: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
             drain: Duration::from_secs(10),
         }
     }
@@ -169,6 +172,7 @@ pub(super) fn limits(node: &Node<'_>) -> Option<LimitsConfig> {
             held_total,
             linger: f.or("linger", default.linger, Node::duration),
             half_close: f.or("half_close", default.half_close, Node::time),
+            handshake: f.or("handshake", default.handshake, Node::time),
             drain: f.or("drain", default.drain, Node::duration),
         }
     })

@@ -96,6 +96,25 @@ impl From<&serde_json::Value> for Value {
     }
 }
 
+/// In the words of the file. Of what stands twice, the first.
+impl From<&Value> for serde_json::Value {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null | Value::Tagged(_) => Self::Null,
+            Value::Bool(b, _) => Self::Bool(*b),
+            Value::Int(_, spelt) | Value::Float(_, spelt) => {
+                serde_json::from_str(spelt).unwrap_or_else(|_| spelt.as_str().into())
+            }
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Self::from).collect(),
+            Value::Map(entries) => {
+                let entries = entries.iter().rev();
+                Self::Object(entries.map(|(k, v)| (k.clone(), v.into())).collect())
+            }
+        }
+    }
+}
+
 /// The most characters of a user's text that a message repeats.
 const SHOWN: usize = 60;
 

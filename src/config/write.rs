@@ -3,13 +3,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::rules::{Edge, Matcher, Partition, Rule, Ttl};
+use super::proxies::VERSIONS;
+use crate::rules::{Edge, Matcher, Partition, ProxyProtocol, Rule, Ttl};
 use crate::units::format_duration;
 
 /// A proxy, with all its keys.
 #[must_use]
 pub fn edge_to_json(edge: &Edge) -> Value {
-    json!({
+    let mut out = json!({
         "name": edge.name,
         "from": edge.from,
         "to": edge.to,
@@ -18,7 +19,29 @@ pub fn edge_to_json(edge: &Edge) -> Value {
         "protocol": edge.protocol.as_str(),
         "connect_timeout": format_duration(edge.connect_timeout),
         "max_connections": edge.max_connections,
-    })
+    });
+    if let Some(tls) = &edge.tls {
+        out["tls"] = tls.said.clone();
+    }
+    if let Some(spoken) = proxy_protocol_to_json(edge.proxy_protocol) {
+        out["proxy_protocol"] = spoken;
+    }
+    out
+}
+
+/// How the PROXY protocol is used, if it is.
+#[must_use]
+pub fn proxy_protocol_to_json(spoken: ProxyProtocol) -> Option<Value> {
+    if spoken == ProxyProtocol::default() {
+        return None;
+    }
+    let mut out = json!({ "accept": spoken.accept });
+    for (word, version) in VERSIONS {
+        if spoken.send == Some(version) {
+            out["send"] = json!(word);
+        }
+    }
+    Some(out)
 }
 
 /// A rule; [`rule_from_json`](super::rule_from_json) reads the same back.

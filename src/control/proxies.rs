@@ -45,6 +45,8 @@ impl Control {
             protocol: edge.protocol,
             connect_timeout: units::format_duration(edge.connect_timeout),
             max_connections: edge.max_connections,
+            tls: edge.tls.as_ref().map(|tls| tls.said.clone()),
+            proxy_protocol: config::proxy_protocol_to_json(edge.proxy_protocol),
             connections_total: meters.as_ref().map_or(0, |m| m.connections.get()),
             connections_open: meters.as_ref().map_or(0, |m| m.open.get()),
             operations: operations

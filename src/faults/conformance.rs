@@ -69,6 +69,7 @@ fn verdicts(kind: &Kind, layer: Layer) -> Vec<Verdict> {
     };
     match layer {
         Layer::Connection => vec![act.on_connect()],
+        Layer::Handshake => vec![act.on_handshake()],
         Layer::Message => {
             let mut all = vec![act.on_request(&request, at), act.on_response(&response)];
             if kind.name == "throttle" {
@@ -189,6 +190,7 @@ fn a_kind_that_can_make_something_wait_says_what_lifting_does() {
                     | Verdict::Capture
                     | Verdict::Discard(super::Then::Hang)
                     | Verdict::Again(_)
+                    | Verdict::Handshake(super::Handshake::Stall)
             )
         });
         assert_eq!(waits, kind.lifted.is_some(), "{}", kind.name);

@@ -30,6 +30,7 @@ mod slow_connect;
 mod stale;
 mod throttle;
 mod timeout;
+mod tls;
 mod truncate;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub static KINDS: &[&Kind] = &[
     &slow_close::KIND,
     &timeout::KIND,
     &corrupt::KIND,
+    &tls::KIND,
     &truncate::KIND,
     &garbage::GARBAGE,
     &garbage::EMPTY,
@@ -123,7 +125,8 @@ impl Kind {
         has.filter(|layer| self.acts_on(*layer)).collect()
     }
 
-    /// Whether it can act on a proxy whose operations are messages (`true`) or connections.
+    /// Whether it can act on a proxy whose operations are messages (`true`) or connections, whether
+    /// or not that speaks TLS with its clients.
     #[must_use]
     pub fn fits(&self, messages: bool) -> bool {
         !self.layers_of(messages).is_empty()
@@ -133,7 +136,8 @@ impl Kind {
     #[must_use]
     pub fn acts_before_messages(&self) -> bool {
         let on_messages = self.acts_on(Layer::Message) || self.acts_on(Layer::Body);
-        self.acts_on(Layer::Connection) && !on_messages
+        let on_making = self.acts_on(Layer::Connection) || self.acts_on(Layer::Handshake);
+        on_making && !on_messages
     }
 
     /// Whether the parameters have this name among them.
@@ -203,6 +207,10 @@ pub trait Act: Send + fmt::Debug {
     fn on_connect(&mut self) -> Verdict {
         Verdict::Pass
     }
+    /// A client has connected that is to be met with TLS.
+    fn on_handshake(&mut self) -> Verdict {
+        Verdict::Pass
+    }
     /// It begins to act on the bytes of a connection.
     fn on_stream(&mut self) -> Verdict {
         Verdict::Pass
@@ -267,6 +275,8 @@ pub enum Verdict {
     Again(Again),
     /// On HTTP/2: the proxy says this in the upstream's place.
     Frame(Frame),
+    /// The client's TLS handshake fails so.
+    Handshake(Handshake),
 }
 
 /// What a message may be kept for.
@@ -299,6 +309,21 @@ pub enum Frame {
     Reset(u32),
     /// GOAWAY, and the connection ends.
     GoAway(u32),
+}
+
+/// How a TLS handshake fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// It is never answered.
+    Stall,
+    /// The certificate is no longer valid.
+    Expired,
+    /// The certificate is another host's.
+    WrongHost,
+    /// No CA has signed the certificate.
+    SelfSigned,
+    /// It is refused with a fatal alert.
+    Alert,
 }
 
 /// How a connection ends.
@@ -338,6 +363,14 @@ pub enum Then {
     Status(u16),
     /// These bytes are written, whatever they are, then its connection ends with a FIN.
     Raw(&'static [u8]),
+}
+
+impl Then {
+    /// Whether the connection ends without being waited for.
+    #[must_use]
+    pub fn is_at_once(self) -> bool {
+        matches!(self, Self::Close | Self::Reset)
+    }
 }
 
 /// An answer that the proxy gives itself.

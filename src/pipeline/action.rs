@@ -11,7 +11,7 @@ use super::Crossing;
 use super::passage::Signal;
 use crate::clock::Instant;
 use crate::evidence::{Cause, Entry};
-use crate::faults::{Again, Answer, Edit, End, Frame, Then};
+use crate::faults::{Again, Answer, Edit, End, Frame, Handshake, Then};
 use crate::operation::Phase;
 use crate::rules::{LiveRule, Slot};
 
@@ -191,8 +191,17 @@ pub struct ConnectAction {
     pub ends: Vec<(End, Receipt)>,
     /// It is not dialled; then this.
     pub discard: Option<(Then, Receipt)>,
+    /// Its TLS handshake fails so.
+    pub handshake: Option<(Handshake, Receipt)>,
     /// What the client sends goes to the upstream again.
     pub again: Vec<(Again, Receipt)>,
+}
+
+impl ConnectAction {
+    /// Whether a fault has the last word already: of two, the first in rule order wins.
+    pub(super) fn is_over(&self) -> bool {
+        self.discard.is_some() || self.handshake.is_some()
+    }
 }
 
 /// What is to be done with bytes of a connection, or with the end of one side's.

@@ -49,6 +49,14 @@ impl Course {
         }
     }
 
+    /// Takes the host from who has read it already; answers whether that was news.
+    pub(super) fn asked_for(&mut self, host: Option<&str>) -> bool {
+        let news = matches!(self.host, Host::Unknown(_));
+        let host = host.map(|host| host.to_ascii_lowercase().into_boxed_str());
+        self.host = Host::Known(host);
+        news
+    }
+
     /// Takes the client's bytes in their order; answers whether they have told the host, or that
     /// there is none. What is kept until then is bounded by [`client_hello::MOST`].
     pub(super) fn learn(&mut self, bytes: &[u8]) -> bool {

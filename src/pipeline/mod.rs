@@ -48,6 +48,8 @@ pub struct Context {
     pub linger: Duration,
     /// How long a connection of which one side has ended may stand without a byte moving.
     pub half_close: Duration,
+    /// How long a client may take for what comes before its first byte.
+    pub handshake: Duration,
     /// Bytes held back by faults.
     pub held: Held,
 }

@@ -245,11 +245,16 @@ impl Operation {
         for acting in self.acting() {
             match acting.act.on_connect() {
                 Verdict::Hold(time) => action.hold.add(time, &acting.receipt),
-                Verdict::Discard(then) if action.discard.is_none() => {
+                Verdict::Discard(then) if !action.is_over() => {
                     action.discard = Some((then, acting.receipt.clone()));
                 }
                 Verdict::Again(again) => action.again.push((again, acting.receipt.clone())),
                 _ => {}
+            }
+            if let Verdict::Handshake(how) = acting.act.on_handshake()
+                && !action.is_over()
+            {
+                action.handshake = Some((how, acting.receipt.clone()));
             }
         }
         action.ends = self.on_stream();

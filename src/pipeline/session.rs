@@ -27,6 +27,8 @@ pub struct Session {
     generation: u64,
     set: Arc<RuleSet>,
     cuts: Cuts,
+    /// What the upstream is told of the client before all else.
+    introduction: Option<Arc<[u8]>>,
 }
 
 /// What the partitions in force do to a connection.
@@ -74,6 +76,7 @@ impl Crossing {
             generation: snapshot.generation,
             cuts: Cuts::of(&set),
             set,
+            introduction: None,
             crossing: Arc::clone(self),
         }
     }
@@ -90,6 +93,22 @@ impl Session {
     #[must_use]
     pub fn client(&self) -> SocketAddr {
         self.client.into()
+    }
+
+    /// It has come on behalf of this client, who counts from now on.
+    pub fn came_from(&mut self, client: SocketAddr) {
+        self.client = (client.ip(), client.port());
+    }
+
+    /// What the upstream is told of the client before all else.
+    #[must_use]
+    pub fn introduction(&self) -> Option<Arc<[u8]>> {
+        self.introduction.clone()
+    }
+
+    /// Has the upstream told this of the client before all else.
+    pub fn introduce(&mut self, introduction: Vec<u8>) {
+        self.introduction = Some(introduction.into());
     }
 
     /// Adopts the rules that are in force now; answers whether there was a change. An atomic load
@@ -167,6 +186,13 @@ impl Session {
         self.course.learn(bytes) && self.awaited.as_ref().is_some_and(|awaited| awaited.sni)
     }
 
+    /// The host that the client has asked for within TLS that ends here, which is known from the
+    /// beginning; the first bytes are not looked at for one. Answers as [`Session::learn`].
+    #[must_use]
+    pub fn asked_for(&mut self, host: Option<&str>) -> bool {
+        self.course.asked_for(host) && self.awaited.as_ref().is_some_and(|awaited| awaited.sni)
+    }
+
     /// Whether rules wait for bytes to be read: then every read is to be counted.
     #[must_use]
     pub fn awaits_bytes(&self) -> bool {
@@ -219,7 +245,7 @@ impl Session {
         for live in &self.set.rules {
             let kind = live.rule.fault.kind;
             let on_stream = kind.acts_on(Layer::Stream);
-            let acts = on_stream || phase == Phase::Connect && kind.acts_on(Layer::Connection);
+            let acts = on_stream || phase == Phase::Connect;
             match live.rule.matcher.meets(&facts) {
                 Meets::Now if acts => operation.select(&self.crossing, live, key, phase, 0),
                 Meets::Later(rest) if on_stream => {

@@ -8,7 +8,8 @@
 //! What two parties could read in two ways is refused, never guessed; that refusal is the
 //! protocol's own type (for HTTP/1.x [`http1::Refusal`]).
 //!
-//! [`client_hello`] is no framer: it reads the one thing that a TLS stream says in the clear.
+//! [`client_hello`] is no framer: it reads the one thing that a TLS stream says in the clear. Nor is
+//! [`proxy_header`], which comes before any of them.
 //!
 //! Every framer speaks in [`Event`]s and is driven the same way:
 //!
@@ -39,6 +40,7 @@
 
 pub mod client_hello;
 pub mod http1;
+pub mod proxy_header;
 
 /// What a framer sees at the front of its input.
 ///

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use super::upstream::dial;
+use super::peer::Socket;
+use super::upstream::{Introduction, dial, spoken};
 use crate::clock::{self, Instant};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Crossing, Receipt, Witness};
+use crate::pipeline::{Crossing, Receipt, Session, Witness};
 use crate::protocol::http1::{Asked, ResponseFramer, scratch};
 use crate::protocol::{Eof, Event};
 use crate::state::Stopping;
@@ -145,9 +145,25 @@ pub(super) struct Whole {
     pub(super) last: bool,
 }
 
+/// Where copies of a connection's operations go, and what is said of the client there.
+#[derive(Debug, Clone)]
+pub(super) struct Towards {
+    crossing: Arc<Crossing>,
+    introduction: Introduction,
+}
+
+impl Towards {
+    pub(super) fn of(session: &Session) -> Self {
+        Self {
+            crossing: Arc::clone(session.crossing()),
+            introduction: session.introduction(),
+        }
+    }
+}
+
 /// Begins a copy that runs `after` behind the original.
 pub(super) fn spawn(
-    crossing: &Arc<Crossing>,
+    towards: &Towards,
     witness: &Witness,
     receipt: Receipt,
     after: Duration,
@@ -156,7 +172,7 @@ pub(super) fn spawn(
 ) -> Feed {
     let backlog = Arc::default();
     let copy = Copy {
-        crossing: Arc::clone(crossing),
+        towards: towards.clone(),
         witness: witness.clone(),
         source: Source(Arc::clone(&backlog)),
         receipt,
@@ -167,7 +183,7 @@ pub(super) fn spawn(
 }
 
 struct Copy {
-    crossing: Arc<Crossing>,
+    towards: Towards,
     witness: Witness,
     source: Source,
     receipt: Receipt,
@@ -178,7 +194,7 @@ impl Copy {
     /// Runs until delivered and answered, lifted, or the process stops.
     async fn run(self, answer: Answer, begin: Begin) {
         let outlives = matches!(begin, Begin::Lifted);
-        let state = Arc::clone(&self.crossing.context.state);
+        let state = Arc::clone(&self.towards.crossing.context.state);
         let ended = async {
             loop {
                 let changed = state.changed();
@@ -218,7 +234,8 @@ impl Copy {
         clock::sleep_until(from + self.after).await;
         self.until_reachable().await;
         let delivery = self.witness.deliver();
-        match dial(&self.crossing.edge).await {
+        let edge = &self.towards.crossing.edge;
+        match dial(edge, self.towards.introduction.clone(), spoken(edge)).await {
             Err(error) => self.witness.failed(delivery, error.to_string()),
             Ok(socket) => {
                 if let Err(error) = self.exchange(socket, first, delivery, answer).await {
@@ -230,14 +247,14 @@ impl Copy {
 
     /// Waits while a partition stands between the proxy's two services.
     async fn until_reachable(&self) {
-        self.until(|| !self.crossing.is_cut(Direction::Upstream))
+        self.until(|| !self.towards.crossing.is_cut(Direction::Upstream))
             .await;
     }
 
     /// Waits for a change of the state after which this holds.
     async fn until(&self, holds: impl Fn() -> bool) {
         loop {
-            let changed = self.crossing.context.state.changed();
+            let changed = self.towards.crossing.context.state.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
             if holds() {
@@ -249,12 +266,12 @@ impl Copy {
 
     async fn exchange(
         &self,
-        mut socket: TcpStream,
+        socket: Socket,
         first: Bytes,
         delivery: u32,
         answer: Answer,
     ) -> io::Result<()> {
-        let (mut from, mut to) = socket.split();
+        let (mut from, mut to) = tokio::io::split(socket);
         let is_stream = matches!(answer, Answer::Stream);
         let writing = async {
             // A part of it is a delivery too.
@@ -266,9 +283,11 @@ impl Copy {
                 Phase::Request
             });
             to.write_all(&first[n..]).await?;
+            to.flush().await?;
             while let Some((bytes, arrived)) = self.source.next().await {
                 clock::sleep_until(arrived + self.after).await;
                 to.write_all(&bytes).await?;
+                to.flush().await?;
             }
             if is_stream {
                 to.shutdown().await?;
@@ -279,7 +298,11 @@ impl Copy {
             let mut answer = Reading::new(answer);
             let mut buffer = BytesMut::with_capacity(16 * 1024);
             loop {
-                let n = from.read_buf(&mut buffer).await?;
+                let n = match from.read_buf(&mut buffer).await {
+                    // Within TLS: it ended without saying so.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
+                    read => read?,
+                };
                 if n > 0 {
                     self.witness.answer_bytes(delivery, n);
                 }
@@ -295,7 +318,7 @@ impl Copy {
             answered = &mut reading => return answered,
         };
         sent?;
-        let limit = self.crossing.context.linger;
+        let limit = self.towards.crossing.context.linger;
         match clock::within(limit, reading).await {
             Some(answered) => answered,
             None => Err(io::Error::new(

@@ -4,19 +4,20 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use super::peer::{Peer, set_up};
-use super::stream;
-use super::tap::{self, Opening};
+use super::greeting::{self, Greeted};
+use super::peer::{Peer, Socket, set_up};
+use super::seldom::Seldom;
 use super::watch::Bell;
 use super::workers::{Carried, Choice, Worker, Workers};
-use crate::clock::{self, Instant};
+use super::{stream, tap};
+use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::operation::Phase;
 use crate::pipeline::{ConnectAction, Crossing, Operation, Session};
@@ -25,9 +26,6 @@ use crate::rules::Protocol;
 /// The pause after an accept that failed for want of resources. Trying costs next to nothing, and
 /// whoever waits shall not wait long once there are some.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// The least time between two warnings of it: resources may come and go with every client.
-const SAID_EVERY: Duration = Duration::from_secs(1);
 
 /// How many clients the system may have connected before they are accepted; it caps this itself.
 const BACKLOG: i32 = 4096;
@@ -52,7 +50,8 @@ pub(super) struct Door {
     /// Held while a client is taken from the queue, numbered, and its rules asked: all in the order
     /// in which clients came.
     turn: Mutex<()>,
-    trouble: Mutex<Trouble>,
+    trouble: Seldom,
+    strangers: Seldom,
 }
 
 impl Door {
@@ -62,22 +61,24 @@ impl Door {
             workers: workers.choice(),
             open: AtomicUsize::new(0),
             turn: Mutex::default(),
-            trouble: Mutex::default(),
+            trouble: Seldom::default(),
+            strangers: Seldom::default(),
         })
     }
 
     /// Says that accepting fails, but not each time.
     fn say(&self, error: &io::Error) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::now();
-        trouble.failed += 1;
-        if trouble.said.is_none_or(|at| now - at >= SAID_EVERY) {
-            let (proxy, failed) = (&self.crossing.edge.name, trouble.failed);
+        if let Some(failed) = self.trouble.is_due() {
+            let proxy = &self.crossing.edge.name;
             tracing::warn!(proxy, %error, failed, "can't accept; trying again every {PAUSE:?}");
-            *trouble = Trouble {
-                failed: 0,
-                said: Some(now),
-            };
+        }
+    }
+
+    /// Says that a client did not get as far as its first byte, but not each time.
+    pub(super) fn stranger(&self, session: &Session, why: &str) {
+        if let Some(clients) = self.strangers.is_due() {
+            let (proxy, client) = (&self.crossing.edge.name, session.client());
+            tracing::warn!(proxy, %client, clients, "refused a client: {why}");
         }
     }
 
@@ -85,13 +86,6 @@ impl Door {
     pub(super) fn open(&self) -> usize {
         self.open.load(Acquire)
     }
-}
-
-/// Attempts to accept that failed since it was said, and when that was.
-#[derive(Debug, Default)]
-struct Trouble {
-    failed: u64,
-    said: Option<Instant>,
 }
 
 /// One worker's way to a proxy's socket. All workers accept from the same queue.
@@ -195,8 +189,8 @@ enum Begun {
     /// The operation that it is, and what is to be done with it.
     Stream(Operation, ConnectAction),
     /// Its operations are messages; what it is itself, until the first of them, if a rule acts on its
-    /// being made.
-    Messages(Option<Opening>),
+    /// being made. Or the rules are asked once it is known who it is.
+    Later(Option<(Operation, ConnectAction)>),
 }
 
 impl Arrival {
@@ -206,11 +200,12 @@ impl Arrival {
         let edge = &door.crossing.edge;
         let has_room = door.open() <= edge.max_connections;
         let begun = has_room.then(|| match edge.protocol {
-            Protocol::Tcp => {
+            Protocol::Tcp if !edge.proxy_protocol.accept => {
                 let (operation, action) = session.connection();
                 Begun::Stream(operation, action)
             }
-            Protocol::Http => Begun::Messages(session.opening()),
+            Protocol::Http if !edge.proxy_protocol.accept => Begun::Later(session.opening()),
+            _ => Begun::Later(None),
         });
         Self {
             session,
@@ -250,24 +245,29 @@ impl Arrival {
             guard,
             begun,
         } = self;
-        match begun {
-            Some(Begun::Stream(operation, action)) => {
-                let carried = stream::carry(socket, session, operation, action, bell, guard);
-                drop(tokio::spawn(carried));
-            }
-            Some(Begun::Messages(Some((operation, action)))) if action.discard.is_some() => {
-                if let Some((_, receipt)) = action.discard {
-                    receipt.injected(Phase::Connect);
+        let begun = match begun {
+            None => return refuse(socket, &session),
+            Some(Begun::Stream(operation, action)) => Some((operation, action)),
+            Some(Begun::Later(opening)) => opening,
+        };
+        if greeting::is_needed(&session.crossing().edge) {
+            let bell = Arc::clone(bell);
+            drop(tokio::spawn(async move {
+                let door = Arc::clone(&guard.door);
+                let greeted = greeting::greet(socket, session, begun, &bell, &door).await;
+                if let Some(greeted) = greeted {
+                    carry(greeted, &bell, guard);
                 }
-                operation.witness.told(Outcome::Reset, None, 0);
-                Peer::new(socket).reset();
-            }
-            Some(Begun::Messages(opening)) => {
-                let carried = tap::carry(socket, session, opening, bell, guard);
-                drop(tokio::spawn(carried));
-            }
-            None => refuse(socket, &session),
+            }));
+            return;
         }
+        let greeted = Greeted {
+            client: Peer::new(Socket::Plain(socket)),
+            upstream: None,
+            session,
+            begun,
+        };
+        carry(greeted, bell, guard);
     }
 
     /// It can't be carried, for want of resources.
@@ -276,6 +276,33 @@ impl Arrival {
         if let Some(Begun::Stream(operation, _)) = &self.begun {
             operation.witness.blame(Cause::Proxy);
             operation.witness.told(Outcome::Closed, None, 0);
+        }
+    }
+}
+
+/// Carries a connection in a task of its own.
+fn carry(greeted: Greeted, bell: &Arc<Bell>, guard: Guard) {
+    let Greeted {
+        client,
+        upstream,
+        session,
+        begun,
+    } = greeted;
+    match (session.crossing().edge.protocol, begun) {
+        (Protocol::Tcp, Some((operation, action))) => {
+            let carried = stream::carry(client, upstream, session, operation, action, bell, guard);
+            drop(tokio::spawn(carried));
+        }
+        (Protocol::Http, Some((operation, action))) if action.discard.is_some() => {
+            if let Some((_, receipt)) = action.discard {
+                receipt.injected(Phase::Connect);
+            }
+            operation.witness.told(Outcome::Reset, None, 0);
+            client.reset();
+        }
+        (_, opening) => {
+            let carried = tap::carry(client, upstream, session, opening, bell, guard);
+            drop(tokio::spawn(carried));
         }
     }
 }
@@ -292,5 +319,5 @@ fn refuse(socket: TcpStream, session: &Session) {
     let witness = session.witness();
     witness.blame(Cause::Proxy);
     witness.told(Outcome::Reset, None, 0);
-    Peer::new(socket).reset();
+    Peer::new(Socket::Plain(socket)).reset();
 }

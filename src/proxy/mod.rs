@@ -1,15 +1,17 @@
 //! Carries bytes between clients and upstreams, and performs what the pipeline's actions say.
 //!
 //! The path: `supervisor` keeps the listeners, `listener` accepts and gives each client to one of
-//! the `workers`, `stream` carries bytes with no known messages, `tap` carries HTTP/1 as it came and acts at message boundaries, `copy` delivers
+//! the `workers`, `greeting` sees to what comes before its first byte, `stream` carries bytes with no known messages, `tap` carries HTTP/1 as it came and acts at message boundaries, `copy` delivers
 //! again. `lane` is one direction's queue; `peer` one socket, with its FIN and RST. No fault kind
 //! is known here by name.
 
 mod copy;
 mod edit;
+mod greeting;
 mod lane;
 mod listener;
 mod peer;
+mod seldom;
 mod splice;
 mod stream;
 mod supervisor;

@@ -1,16 +1,18 @@
-//! One side's socket: reading through the thread's buffer, FIN, RST, what is not yet acknowledged.
+//! One side's socket, plain or TLS: reading through the thread's buffer, FIN, RST, what is not yet
+//! acknowledged.
 
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 /// How much is read at once. One buffer a thread, so that an idle connection holds none.
 pub(super) const READ_SIZE: usize = 64 * 1024;
@@ -50,22 +52,92 @@ pub(super) fn set_up<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// A connection's bytes, as they are or within TLS.
+#[derive(Debug)]
+pub(super) enum Socket {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// What TLS has agreed to carry, if it has (ALPN).
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => tls.get_ref().1.alpn_protocol(),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A connected socket.
 #[derive(Debug)]
 pub(super) struct Peer {
-    stream: TcpStream,
+    socket: Socket,
     /// It has said all it will say.
     pub(super) eof: bool,
     /// A FIN was sent to it.
     pub(super) fin: bool,
+    /// It ended without saying so in TLS: someone may have cut off what it still had to say.
+    pub(super) truncated: bool,
+    /// TLS has been told to say that no more will come; the FIN follows that.
+    closing: bool,
 }
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
         Self {
-            stream,
+            socket,
             eof: false,
             fin: false,
+            truncated: false,
+            closing: false,
         }
     }
 
@@ -78,8 +150,12 @@ impl Peer {
     ) -> Poll<Read<R>> {
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
-            let done = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
+            let done = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
             Poll::Ready(match done {
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    (self.eof, self.truncated) = (true, true);
+                    Read::Eof
+                }
                 Err(error) => {
                     self.eof = true;
                     Read::Broken(error)
@@ -99,8 +175,10 @@ impl Peer {
     /// The connection is broken.
     pub(super) fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
-        while written < bytes.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &bytes[written..]) {
+        // TLS takes bytes before it can pass them on: what it has taken goes first, so that it never
+        // has more than one piece, and a first byte that was taken is on its way.
+        while written < bytes.len() && self.poll_flush(cx)?.is_ready() {
+            match Pin::new(&mut self.socket).poll_write(cx, &bytes[written..]) {
                 Poll::Pending => break,
                 Poll::Ready(n) => written += n?,
             }
@@ -108,28 +186,58 @@ impl Peer {
         Ok(written)
     }
 
-    /// Why the connection is broken, for those who do not read from it.
-    pub(super) fn broken(&self) -> Option<io::Error> {
-        self.stream.take_error().ok().flatten()
+    /// Puts on its way what TLS still holds, a FIN included; arranges for a wake-up if not all went.
+    ///
+    /// # Errors
+    /// The connection is broken, which the next read will tell as well.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let Socket::Tls(tls) = &mut self.socket else {
+            return Ok(Poll::Ready(()));
+        };
+        if tls.get_ref().1.wants_write() && Pin::new(&mut *tls).poll_flush(cx)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        if std::mem::take(&mut self.closing) {
+            // An error means that there is no one left to tell.
+            let _ = SockRef::from(tls.get_ref().0).shutdown(Shutdown::Write);
+        }
+        Ok(Poll::Ready(()))
     }
 
-    /// The socket, for those who move bytes without looking at them.
-    pub(super) fn socket(&self) -> &TcpStream {
-        &self.stream
+    /// Why the connection is broken, for those who do not read from it.
+    pub(super) fn broken(&self) -> Option<io::Error> {
+        self.socket.tcp().take_error().ok().flatten()
+    }
+
+    /// The socket, for those who move bytes without looking at them. Within TLS they can't.
+    pub(super) fn plain(&self) -> Option<&TcpStream> {
+        match &self.socket {
+            Socket::Plain(stream) => Some(stream),
+            Socket::Tls(_) => None,
+        }
     }
 
     /// Says that no more will come. Bytes written before are delivered first.
     pub(super) fn send_fin(&mut self) {
-        if !self.fin {
-            self.fin = true;
+        if std::mem::replace(&mut self.fin, true) {
+            return;
+        }
+        match &mut self.socket {
             // An error means that there is no one left to tell.
-            let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            Socket::Plain(stream) => drop(SockRef::from(&*stream).shutdown(Shutdown::Write)),
+            Socket::Tls(tls) => {
+                tls.get_mut().1.send_close_notify();
+                self.closing = true;
+                // Mostly it goes at once. If not, the next flush arranges for a wake-up.
+                let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+            }
         }
     }
 
     /// Breaks the connection: whoever is on the other side gets a RST.
-    pub(super) fn reset(self) {
-        let socket = SockRef::from(&self.stream);
+    pub(super) fn reset(mut self) {
+        self.fin = true;
+        let socket = SockRef::from(self.socket.tcp());
         let _ = socket.set_linger(Some(Duration::ZERO));
     }
 
@@ -139,10 +247,24 @@ impl Peer {
         self.unacknowledged() == 0
     }
 
-    /// How much of it the other side's host has not acknowledged. 0 where the system can't say.
+    /// How much of it the other side's host has not acknowledged, as far as the system can say; what
+    /// TLS still holds counts as one byte.
     pub(super) fn unacknowledged(&self) -> usize {
-        let bytes = unacknowledged(self.stream.as_fd());
-        bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+        let bytes = unacknowledged(self.socket.tcp().as_fd());
+        let held = match &self.socket {
+            Socket::Plain(_) => false,
+            Socket::Tls(tls) => tls.get_ref().1.wants_write(),
+        };
+        bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0) + usize::from(held)
+    }
+}
+
+/// To close a socket says that no more will come; TLS has to be told.
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Socket::Tls(_) = self.socket {
+            self.send_fin();
+        }
     }
 }
 

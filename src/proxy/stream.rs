@@ -14,13 +14,11 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
-use super::copy::{self, Answer, Begin, Feed};
+use super::copy::{self, Answer, Begin, Feed, Towards};
 use super::lane::{Flushed, Lane};
 use super::peer::{Peer, READ_SIZE, Read};
 use super::splice::Bulk;
-use super::upstream::{Upstream, to_blame};
+use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
@@ -33,9 +31,11 @@ use crate::state::Stopping;
 /// How often a side that is not read, because of a fault, is asked whether it is still there.
 const STALLED_LOOK: Duration = Duration::from_millis(250);
 
-/// Carries one connection to its end, and keeps `guard` until then.
+/// Carries one connection to its end, and keeps `guard` until then. `upstream`: where it was dialled
+/// already.
 pub(super) fn carry<G>(
-    client: TcpStream,
+    client: Peer,
+    upstream: Option<Peer>,
     session: Session,
     operation: Operation,
     action: ConnectAction,
@@ -44,6 +44,10 @@ pub(super) fn carry<G>(
 ) -> impl Future<Output = ()> + use<G> {
     // Made outside the future, which would keep room for the parts as well.
     let mut stream = Stream::new(client, session, operation, action, bell);
+    if let Some(upstream) = upstream {
+        stream.delivery = Some(stream.operation.witness.deliver());
+        stream.upstream = Upstream::Open(upstream);
+    }
     async move {
         std::future::poll_fn(|cx| stream.poll(cx)).await;
         stream.finish();
@@ -129,12 +133,15 @@ struct Stream {
     watch: Watch,
 }
 
+/// What is said of an upstream whose end may not be the end of what it had to say.
+const TRUNCATED: &str = "its connection ended without a close_notify of TLS";
+
 const UP: usize = Direction::Upstream as usize;
 const DOWN: usize = Direction::Downstream as usize;
 
 impl Stream {
     fn new(
-        client: TcpStream,
+        client: Peer,
         session: Session,
         operation: Operation,
         action: ConnectAction,
@@ -151,7 +158,7 @@ impl Stream {
         let mut stream = Self {
             halves: [half(), half()],
             watch: Watch::new(bell),
-            client: Some(Peer::new(client)),
+            client: Some(client),
             upstream: Upstream::None,
             fate: Rare::default(),
             told: Told::Nothing,
@@ -176,7 +183,7 @@ impl Stream {
         for (again, receipt) in action.again {
             for n in 1..=again.copies {
                 stream.fate.feeds.push(copy::spawn(
-                    stream.session.crossing(),
+                    &Towards::of(&stream.session),
                     &stream.operation.witness,
                     receipt.clone(),
                     again.gap * n,
@@ -221,6 +228,10 @@ impl Stream {
         {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
+        }
+        for peer in self.client.iter_mut().chain(self.upstream.peer()) {
+            // That it is broken, the next read tells.
+            let _ = peer.poll_flush(cx);
         }
         Poll::Pending
     }
@@ -268,7 +279,9 @@ impl Stream {
                 return;
             }
             self.delivery = Some(self.operation.witness.deliver());
-            self.upstream.dial(&self.session.crossing().edge);
+            let edge = &self.session.crossing().edge;
+            let introduction = self.session.introduction();
+            self.upstream.dial(edge, introduction, spoken(edge));
         }
         let edge = &self.session.crossing().edge;
         if let Some(error) = self.upstream.poll_dial(cx, edge) {
@@ -294,7 +307,7 @@ impl Stream {
         let cut = self.session.cuts().silences(direction);
         self.flush(cx, direction, cut, deadline);
         let clear = !cut && !self.operation.is_chosen() && self.fate.feeds.is_empty();
-        let bulky = clear && !self.session.awaits_bytes();
+        let bulky = clear && !self.session.awaits_bytes() && self.is_plain();
         if let Some(more) = self.pump_bulk(cx, direction, bulky) {
             return more;
         }
@@ -338,6 +351,12 @@ impl Stream {
             Poll::Ready(Read::Broken(error)) => self.source_broken(direction, &error),
         }
         true
+    }
+
+    /// Whether the kernel could move bytes by itself.
+    fn is_plain(&mut self) -> bool {
+        let plain = |peer: Option<&mut Peer>| peer.is_some_and(|peer| peer.plain().is_some());
+        plain(self.client.as_mut()) && plain(self.upstream.peer())
     }
 
     /// The side that a direction's bytes come from is gone.
@@ -401,6 +420,12 @@ impl Stream {
             self.fate.left.get_or_insert_with(Timestamp::now);
             // The copies end with it.
             self.fate.feeds.clear();
+        } else if let Some(delivery) = self.delivery
+            && self.upstream.peer().is_some_and(|peer| peer.truncated)
+        {
+            self.operation
+                .witness
+                .failed(delivery, TRUNCATED.to_owned());
         }
         let half = &mut self.halves[direction as usize];
         let action = self.operation.on_eof(direction);

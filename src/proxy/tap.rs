@@ -18,14 +18,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use self::core::Core;
 pub(super) use self::core::Opening;
 use self::requests::MOST_AWAITING;
 use super::lane::Flushed;
 use super::peer::{Peer, Read};
-use super::upstream::{Upstream, to_blame};
+use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
@@ -41,9 +39,11 @@ const FIRST_LOOK: Duration = Duration::from_millis(10);
 /// How often it is asked when the end of the connection waits for that.
 const ACK_LOOK: Duration = Duration::from_millis(2);
 
-/// Carries one connection to its end, and keeps `guard` until then.
+/// Carries one connection to its end, and keeps `guard` until then. `upstream`: where it was dialled
+/// already.
 pub(super) fn carry<G>(
-    client: TcpStream,
+    client: Peer,
+    upstream: Option<Peer>,
     session: Session,
     opening: Option<Opening>,
     bell: &Arc<Bell>,
@@ -51,6 +51,9 @@ pub(super) fn carry<G>(
 ) -> impl Future<Output = ()> + use<G> {
     // Made outside the future, which would keep room for the parts as well.
     let mut tap = Tap::new(client, session, opening, bell);
+    if let Some(upstream) = upstream {
+        tap.upstream = Upstream::Open(upstream);
+    }
     async move {
         std::future::poll_fn(|cx| tap.poll(cx)).await;
         tap.finish();
@@ -76,16 +79,11 @@ struct Tap {
 }
 
 impl Tap {
-    fn new(
-        client: TcpStream,
-        session: Session,
-        opening: Option<Opening>,
-        bell: &Arc<Bell>,
-    ) -> Self {
+    fn new(client: Peer, session: Session, opening: Option<Opening>, bell: &Arc<Bell>) -> Self {
         Self {
             watch: Watch::new(bell),
             core: Core::new(session, opening),
-            client: Some(Peer::new(client)),
+            client: Some(client),
             upstream: Upstream::None,
             ended: None,
             closing: None,
@@ -132,6 +130,10 @@ impl Tap {
         {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
+        }
+        for peer in self.client.iter_mut().chain(self.upstream.peer()) {
+            // That it is broken, the next read tells.
+            let _ = peer.poll_flush(cx);
         }
         Poll::Pending
     }
@@ -203,7 +205,9 @@ impl Tap {
                 sooner(deadline, due);
                 return;
             }
-            self.upstream.dial(&core.session.crossing().edge);
+            let edge = &core.session.crossing().edge;
+            let introduction = core.session.introduction();
+            self.upstream.dial(edge, introduction, spoken(edge));
         }
         let Some(error) = self.upstream.poll_dial(cx, &core.session.crossing().edge) else {
             return;

@@ -1,6 +1,7 @@
 //! The upstream's side of a connection: not dialled yet, being dialled, there, gone.
 //!
-//! Resolved anew at every dial, which is bounded by the proxy's `connect_timeout`.
+//! Resolved anew at every dial, which is bounded by the proxy's `connect_timeout`, what comes before
+//! the first byte included: a PROXY protocol header, TLS.
 
 use std::io;
 use std::pin::Pin;
@@ -8,16 +9,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use super::peer::{Peer, set_up};
+use super::peer::{Peer, Socket, set_up};
 use crate::clock;
 use crate::evidence::Cause;
-use crate::rules::Edge;
+use crate::rules::{Edge, Protocol};
+use crate::tls::{Alpn, Client};
 use crate::units;
 
 /// A dial under way.
-type Dial = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
+
+/// What an upstream is told before all else: the header that names the client.
+pub(super) type Introduction = Option<Arc<[u8]>>;
 
 /// How the upstream's side stands.
 pub(super) enum Upstream {
@@ -41,8 +48,8 @@ impl Upstream {
     }
 
     /// Begins to dial.
-    pub(super) fn dial(&mut self, edge: &Arc<Edge>) {
-        *self = Self::Dialling(dial(edge));
+    pub(super) fn dial(&mut self, edge: &Arc<Edge>, introduction: Introduction, alpn: Alpn) {
+        *self = Self::Dialling(dial(edge, introduction, alpn));
     }
 
     /// Goes on with a dial under way. One that fails is logged, and leaves the upstream gone.
@@ -57,12 +64,7 @@ impl Upstream {
                 None
             }
             Poll::Ready(Err(error)) => {
-                tracing::warn!(
-                    proxy = edge.name,
-                    upstream = edge.upstream,
-                    %error,
-                    "the upstream can't be reached; the client's connection is reset"
-                );
+                unreachable_now(edge, &error);
                 *self = Self::Gone;
                 Some(error)
             }
@@ -88,15 +90,45 @@ pub(super) fn to_blame(error: &io::Error) -> Cause {
     }
 }
 
-/// Dials the upstream of an edge. Cancel-safe: dropped, it gives up.
-pub(super) fn dial(edge: &Arc<Edge>) -> Dial {
+/// Says that a dial failed.
+pub(super) fn unreachable_now(edge: &Edge, error: &io::Error) {
+    tracing::warn!(
+        proxy = edge.name,
+        upstream = edge.upstream,
+        %error,
+        "the upstream can't be reached; the client's connection is reset"
+    );
+}
+
+/// The protocols by their names in ALPN that a proxy for HTTP can carry.
+pub(super) const CARRIED: [&[u8]; 1] = [b"http/1.1"];
+
+/// The protocols that an edge offers an upstream whose client has offered none.
+pub(super) fn spoken(edge: &Edge) -> Alpn {
+    match edge.protocol {
+        Protocol::Tcp => Alpn::new(),
+        Protocol::Http => vec![b"http/1.1".to_vec()],
+    }
+}
+
+/// Dials the upstream of an edge; `introduction` goes before all else, and where the edge speaks TLS
+/// with it, `alpn` is offered. Cancel-safe: dropped, it gives up.
+pub(super) fn dial(edge: &Arc<Edge>, introduction: Introduction, alpn: Alpn) -> Dial {
     let edge = Arc::clone(edge);
     Box::pin(async move {
-        let connecting = TcpStream::connect(edge.upstream.as_str());
+        let connecting = async {
+            let mut stream = TcpStream::connect(edge.upstream.as_str()).await?;
+            let _ = set_up(&stream);
+            if let Some(introduction) = introduction {
+                stream.write_all(&introduction).await?;
+            }
+            match edge.originate() {
+                None => Ok(Socket::Plain(stream)),
+                Some(client) => shake_hands(stream, client, alpn).await,
+            }
+        };
         match clock::within(edge.connect_timeout, connecting).await {
-            Some(connected) => connected.inspect(|socket| {
-                let _ = set_up(socket);
-            }),
+            Some(connected) => connected,
             None => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 format!(
@@ -106,4 +138,12 @@ pub(super) fn dial(edge: &Arc<Edge>) -> Dial {
             )),
         }
     })
+}
+
+async fn shake_hands(stream: TcpStream, client: &Client, alpn: Alpn) -> io::Result<Socket> {
+    let connector = TlsConnector::from(client.config(alpn));
+    let shaken = connector.connect(client.server_name(), stream).await;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("TLS handshake: {error}"));
+    let stream = shaken.map_err(named)?;
+    Ok(Socket::Tls(Box::new(stream.into())))
 }

@@ -1,6 +1,11 @@
 //! The definition of a proxy: one listener, one upstream, an edge between two services.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::faults::Kind;
+use crate::operation::Layer;
+use crate::tls::{Client, Server, Tls};
 
 /// How a proxy's operations are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -48,6 +53,28 @@ pub struct Edge {
     pub connect_timeout: Duration,
     /// Clients at the same time; more are refused.
     pub max_connections: usize,
+    /// How it speaks TLS; `None`: not at all, what passes may.
+    pub tls: Option<Tls>,
+    /// How the PROXY protocol is used.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Who says, in front of a connection's bytes, which client it is for (the PROXY protocol).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProxyProtocol {
+    /// Whoever connects must.
+    pub accept: bool,
+    /// This proxy does, to its upstream, in this version.
+    pub send: Option<Version>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 impl Edge {
@@ -68,6 +95,27 @@ impl Edge {
             protocol: Protocol::Tcp,
             connect_timeout: Self::CONNECT_TIMEOUT,
             max_connections: Self::MAX_CONNECTIONS,
+            tls: None,
+            proxy_protocol: ProxyProtocol::default(),
         }
+    }
+
+    /// Whether a kind of fault can act here.
+    #[must_use]
+    pub fn suits(&self, kind: &Kind) -> bool {
+        let handshake = kind.acts_on(Layer::Handshake) && self.terminate().is_some();
+        handshake || kind.fits(self.protocol.has_messages())
+    }
+
+    /// How clients are met with TLS, if they are.
+    #[must_use]
+    pub fn terminate(&self) -> Option<&Arc<Server>> {
+        self.tls.as_ref()?.terminate.as_ref()
+    }
+
+    /// How the upstream is met with TLS, if it is.
+    #[must_use]
+    pub fn originate(&self) -> Option<&Arc<Client>> {
+        self.tls.as_ref()?.originate.as_ref()
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::faults::{Args, Directions, Fault, Kind};
 use crate::operation::{Direction, Layer};
 
-pub use edge::{Edge, Protocol};
+pub use edge::{Edge, Protocol, ProxyProtocol, Version};
 pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
 pub use matcher::{
     ASKS, Awaited, BodyMatch, Glob, Ground, GrpcMatch, HostGlob, Matcher, Meets, Ordinals,
@@ -92,7 +92,7 @@ impl Rule {
             .as_ref()
             .is_none_or(|names| names.contains(&edge.name));
         named
-            && self.fault.kind.fits(edge.protocol.has_messages())
+            && edge.suits(self.fault.kind)
             && self.fault.unsupported(edge.protocol).is_none()
             && self.can_hold(edge.protocol)
     }

@@ -4,6 +4,7 @@
 
 pub mod document;
 pub mod pay;
+pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod raw;
@@ -66,6 +67,7 @@ impl Rig {
             ladder: Ladder::default(),
             linger: Duration::from_secs(5),
             half_close: Duration::from_secs(2),
+            handshake: Duration::from_secs(2),
             held: Held::new(64 << 20, 512 << 20),
         });
         let supervisor = Supervisor::new(Arc::clone(&context), Workers::start().unwrap());

@@ -36,6 +36,7 @@ fn parts() -> (Arc<Context>, Arc<Supervisor>) {
         ladder: firedrill::evidence::Ladder::default(),
         linger: std::time::Duration::from_secs(5),
         half_close: std::time::Duration::from_secs(60),
+        handshake: std::time::Duration::from_secs(2),
         held: firedrill::pipeline::Held::new(1 << 20, 1 << 24),
     });
     let supervisor = Arc::new(Supervisor::new(

@@ -27,6 +27,7 @@ fn every_key_is_read() {
         held_total: 64 << 20,
         linger: Duration::from_secs(5),
         half_close: Duration::from_secs(60),
+        handshake: Duration::from_secs(10),
         drain: Duration::ZERO,
     };
     assert_eq!(config.limits, limits);
@@ -82,7 +83,11 @@ fn every_key_is_read() {
 
 #[test]
 fn every_kind_loads_with_every_parameter() {
-    let mut text = "proxies:\n  - { name: t, listen: '127.0.0.1:0', upstream: 'h:1' }\n  - { name: h, listen: '127.0.0.1:0', upstream: 'h:1', protocol: http }\nrules:\n".to_owned();
+    let pem = super::tls::Pem::make();
+    let mut text = format!(
+        "proxies:\n  - {{ name: t, listen: '127.0.0.1:0', upstream: 'h:1' }}\n  - {{ name: h, listen: '127.0.0.1:0', upstream: 'h:1', protocol: http, tls: {{ terminate: {{ ca: {} }} }} }}\nrules:\n",
+        pem.at("ca")
+    );
     for kind in KINDS {
         let params = kind.params.iter();
         let params: Vec<_> = params
@@ -243,6 +248,21 @@ fn the_schema_has_the_keys_of_the_decoder() {
         keys(&schema["$defs"]["match"]["properties"]),
         allowed(&text, "rules[0].match.")
     );
+    for (path, at) in [
+        ("/tls", "tls"),
+        ("/tls/properties/terminate", "tls.terminate"),
+        ("/tls/properties/originate", "tls.originate"),
+        ("/proxy_protocol", "proxy_protocol"),
+    ] {
+        let open: String = at.split('.').map(|key| format!("{key}: {{ ")).collect();
+        let close = " }".repeat(at.split('.').count());
+        let text = format!("proxies: [{{ {open}{z}{close} }}]");
+        let found = schema["$defs"]["proxy"]["properties"]
+            .pointer(path)
+            .unwrap();
+        let found = keys(&found["properties"]);
+        assert_eq!(found, allowed(&text, &format!("proxies[0].{at}.")));
+    }
     for kind in KINDS {
         let text = format!("rules: [{{ fault: {{ {}: {{ {z} }} }} }}]", kind.name);
         let path = format!("rules[0].fault.{}.", kind.name);

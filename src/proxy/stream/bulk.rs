@@ -35,12 +35,18 @@ impl Stream {
         self.halves[direction as usize].bulk.as_ref()?;
         let (source, target, mut intake) = self.parts(direction);
         let bulk = intake.half.bulk.as_mut()?;
-        let (Some(source), Some(target)) = (source, target) else {
+        let ends = source.zip(target);
+        let Some((source, target)) = ends else {
+            intake.half.bulk = None;
+            return None;
+        };
+        let (Some(from), Some(to)) = (source.plain(), target.plain()) else {
+            // Within TLS nothing is bulk, see `pump`.
             intake.half.bulk = None;
             return None;
         };
         if !bulk.is_drained() {
-            return Some(match bulk.poll_drain(cx, target.socket()) {
+            return Some(match bulk.poll_drain(cx, to) {
                 Poll::Pending => false,
                 Poll::Ready(Ok(n)) => {
                     intake.half.lane.count_passed(n);
@@ -57,7 +63,7 @@ impl Stream {
             end(&mut intake.half.bulk, &mut intake.half.full_reads);
             return None;
         }
-        match bulk.poll_fill(cx, source.socket()) {
+        match bulk.poll_fill(cx, from) {
             Poll::Pending => Some(false),
             Poll::Ready(Ok(0)) => {
                 source.eof = true;

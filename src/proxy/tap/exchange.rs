@@ -1,7 +1,5 @@
 //! One request with its answer on its way through the tap.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
@@ -9,9 +7,9 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, End, Then, When};
-use crate::pipeline::{Crossing, Hold, Operation, Receipt};
+use crate::pipeline::{Hold, Operation, Receipt};
 use crate::protocol::http1::{Asked, RequestHead};
-use crate::proxy::copy;
+use crate::proxy::copy::{self, Towards};
 
 /// What becomes of a request.
 #[derive(Debug)]
@@ -151,7 +149,7 @@ impl Exchange {
     }
 
     /// Delivers the request again, as often as its rules say.
-    pub(super) fn send_copies(&mut self, keeping: Keeping, crossing: &Arc<Crossing>) {
+    pub(super) fn send_copies(&mut self, keeping: Keeping, towards: &Towards) {
         let bytes = keeping.bytes.freeze();
         let due = keeping.hold.due(clock::now());
         for (again, receipt) in keeping.again {
@@ -178,7 +176,8 @@ impl Exchange {
                     }
                 };
                 let witness = &self.operation.witness;
-                let feed = copy::spawn(crossing, witness, receipt.clone(), after, answer, begin);
+                let receipt = receipt.clone();
+                let feed = copy::spawn(towards, witness, receipt, after, answer, begin);
                 feed.push(bytes.clone(), due);
             }
         }

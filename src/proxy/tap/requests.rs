@@ -15,6 +15,7 @@ use crate::operation::{self, Direction, Phase, Request};
 use crate::pipeline::{Edits, Hold, Terminal};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
+use crate::proxy::copy::Towards;
 use crate::proxy::edit;
 use crate::proxy::peer::Peer;
 
@@ -356,14 +357,14 @@ impl Core {
 
     /// The request under way was read to its end: its copies can go.
     fn end_request(&mut self) {
-        let crossing = self.session.crossing().clone();
+        let towards = Towards::of(&self.session);
         let Some(exchange) = self.awaiting.back_mut() else {
             return;
         };
         exchange.end_request();
         let keeping = exchange.keeping.take();
         if let Some(keeping) = keeping {
-            exchange.send_copies(keeping, &crossing);
+            exchange.send_copies(keeping, &towards);
         }
         // An answer that came before the end of its request has waited for this.
         self.move_on();
