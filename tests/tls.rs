@@ -13,7 +13,8 @@ use firedrill::faults::Arg;
 use firedrill::rules::{HostGlob, Matcher, Mode, Protocol};
 use firedrill::state::{Change, Source};
 use support::pki::{Greeted, Pki, shake};
-use support::programs::noise;
+use support::process::{Firedrill, firedrill, output, program};
+use support::programs::{noise, text};
 use support::{Client, Rig, Server, get, partition, rule, soon, until};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -720,4 +721,104 @@ async fn without_tls_a_fault_of_handshakes_selects_nothing() {
     assert_eq!(round_trip(client.0, b"hello").await, b"hello");
     rig.closed(1).await;
     assert_eq!(rig.counts("tls"), (0, 0));
+}
+
+#[tokio::test]
+async fn curl_and_openssl_are_served_and_say_what_is_wrong() {
+    let pki = Pki::make();
+    let firedrill = Firedrill::start(&format!(
+        "proxies: [{{ name: p, listen: '127.0.0.1:0', upstream: '{}', protocol: http, tls: {{ terminate: {{ ca: {} }} }} }}]\n",
+        Server::http().await.addr,
+        pki.path("ca").display(),
+    ))
+    .await;
+    let proxy = firedrill.proxy("p").await;
+    let ca = pki.path("ca/ca.pem").display().to_string();
+    let curl = |more: &[&str]| {
+        let mut curl = program("curl", "curl");
+        curl.args(["-sS", "--cacert", &ca]).args(more);
+        curl.arg("--connect-to")
+            .arg(format!("site.example:443:{proxy}"));
+        curl.arg("https://site.example/curl");
+        output(curl)
+    };
+    for version in ["1.2", "1.3"] {
+        let done = curl(&["--tls-max", version, "--http1.1"]).await;
+        assert_eq!(text(&done), "you said GET /curl HTTP/1.1", "{done:?}");
+    }
+    for (how, expected) in [
+        ("expired", "expired"),
+        ("wrong_host", "site.example"),
+        ("self_signed", "self"),
+        ("alert", "handshake failure"),
+    ] {
+        firedrill
+            .stdout(&["inject", "p", "tls", &format!("how={how}"), "--name", how])
+            .await;
+        let done = curl(&[]).await;
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(
+            !done.status.success() && said.contains(expected),
+            "{how}: {said}"
+        );
+        firedrill.stdout(&["rule", "off", how]).await;
+        assert_eq!(firedrill.rule(how).await.injected, 1);
+    }
+    firedrill
+        .stdout(&["inject", "p", "tls", "how=expired", "--name", "again"])
+        .await;
+    let mut openssl = program("openssl", "openssl");
+    openssl.args(["s_client", "-connect", &proxy.to_string(), "-CAfile", &ca]);
+    openssl.args(["-servername", "site.example", "-verify_return_error"]);
+    let said = output(openssl).await;
+    let said = format!("{}{}", text(&said), String::from_utf8_lossy(&said.stderr));
+    assert!(said.contains("certificate has expired"), "{said}");
+    firedrill.stdout(&["heal"]).await;
+}
+
+#[tokio::test]
+async fn a_local_ca_is_made_and_never_overwritten() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let out = dir.path().join("made/here");
+    let run = |more: &[&str]| {
+        let mut command = firedrill();
+        command.args(["ca", "--out"]).arg(&out).args(more);
+        output(command)
+    };
+    let made = run(&[]).await;
+    assert!(made.status.success(), "{made:?}");
+    let said = text(&made);
+    assert!(
+        said.contains("curl --cacert") && said.contains("ca.pem"),
+        "{said}"
+    );
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        out.join(name).metadata().unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("ca.key"), mode("ca.pem")), (0o600, 0o644));
+    let key = std::fs::read(out.join("ca.key")).unwrap();
+    let again = run(&[]).await;
+    assert_eq!(again.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&again.stderr).contains("--force"),
+        "{again:?}"
+    );
+    assert_eq!(std::fs::read(out.join("ca.key")).unwrap(), key);
+    let forced = run(&["--force", "--json"]).await;
+    assert!(forced.status.success());
+    let json: serde_json::Value = serde_json::from_slice(&forced.stdout).unwrap();
+    assert!(json["key"].as_str().unwrap().ends_with("ca.key"));
+    assert_ne!(std::fs::read(out.join("ca.key")).unwrap(), key);
+    assert_eq!(mode("ca.key"), 0o600);
+    // The whole of it can be used.
+    let mut openssl = program("openssl", "openssl");
+    openssl
+        .args(["x509", "-noout", "-text", "-in"])
+        .arg(out.join("ca.pem"));
+    let shown = text(&output(openssl).await);
+    assert!(
+        shown.contains("CA:TRUE") && shown.contains("Firedrill local CA"),
+        "{shown}"
+    );
 }
