@@ -2,7 +2,7 @@
 
 # Alpine's Rust builds for musl: the binary is static and needs nothing of the image it runs in.
 FROM rust:1-alpine AS build
-RUN apk add --no-cache make musl-dev
+RUN apk add --no-cache linux-headers make musl-dev
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -76,6 +76,12 @@ pub struct ProxyItem {
     /// As defined; absent: it is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<Value>,
+    /// As defined; absent: the host that the client asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_host: Option<String>,
+    /// As defined; absent: it is told nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<Value>,
     /// Client connections accepted so far.
     pub connections_total: u64,
     /// Client connections open now.

@@ -73,7 +73,7 @@ enum Command {
     Serve(serve::Args),
     /// Say everything that is wrong with a file
     Check(check::Args),
-    /// Make a local CA, which mints certificates for proxies that speak TLS
+    /// Make a local CA for proxies that speak TLS
     Ca(ca::Args),
     /// Drill on a small stack that comes with Firedrill
     Demo(demo::Args),

@@ -43,7 +43,9 @@ pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY};
-pub use write::{edge_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json};
+pub use write::{
+    edge_to_json, forwarded_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json,
+};
 
 /// What a file says.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use super::node::{Node, nearest};
 use super::scalars::{LISTEN, NAME, UPSTREAM};
 use super::tls;
 use super::value::{Value, quoted, quoted_list};
-use crate::rules::{Edge, Protocol, ProxyProtocol, Version};
+use crate::rules::{Edge, Forwarded, Protocol, ProxyProtocol, Version};
 
 /// The words of a protocol.
 pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
@@ -32,12 +32,27 @@ pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
             }),
             tls: f.opt("tls", |n| tls::tls(n, upstream.as_deref())),
             proxy_protocol: f.section("proxy_protocol", proxy_protocol),
+            upstream_host: f.opt("upstream_host", host),
+            forwarded: f.section("forwarded", forwarded),
             name: name?,
             from,
             to: to?,
             listen: listen?,
             upstream: upstream?,
         };
+        if edge.protocol == Protocol::Tcp {
+            for (key, said) in [
+                ("upstream_host", edge.upstream_host.is_some()),
+                ("forwarded", edge.forwarded != Forwarded::default()),
+            ] {
+                if said {
+                    node.key(key).its_key().problem_hint(
+                        "there are no requests here that it could change: `protocol: tcp`",
+                        "set `protocol: http`, or leave it out",
+                    );
+                }
+            }
+        }
         let own = Address::parse(&edge.listen).ok();
         let upstream = Address::parse(&edge.upstream).ok();
         if own.zip(upstream).is_some_and(|(own, up)| own.receives(&up)) {
@@ -53,6 +68,24 @@ fn proxy_protocol(node: &Node<'_>) -> Option<ProxyProtocol> {
     node.map(|f| ProxyProtocol {
         accept: f.or("accept", false, Node::flag),
         send: f.opt("send", |n| n.meaning(&VERSIONS)),
+    })
+}
+
+fn host(node: &Node<'_>) -> Option<String> {
+    const HOST: &str = "a host, with its port if need be, such as `payment.internal`";
+    let text = node.some_text(HOST)?;
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:[]".contains(&b);
+    if text.len() > 255 || !text.bytes().all(allowed) {
+        node.wrong(HOST, None);
+        return None;
+    }
+    Some(text)
+}
+
+fn forwarded(node: &Node<'_>) -> Option<Forwarded> {
+    node.map(|f| Forwarded {
+        x_forwarded: f.or("x_forwarded", false, Node::flag),
+        forwarded: f.or("forwarded", false, Node::flag),
     })
 }
 

@@ -316,6 +316,35 @@ fn proxy() -> Value {
                     ],
                 )),
             ),
+            (
+                "upstream_host",
+                about(
+                    text(),
+                    "On HTTP: the Host that the upstream is asked for; absent: the one that the client asks for",
+                    None,
+                ),
+            ),
+            (
+                "forwarded",
+                section(object(
+                    "On HTTP: what the upstream is told of the client",
+                    &[],
+                    [
+                        (
+                            "x_forwarded",
+                            about(
+                                flag(),
+                                "X-Forwarded-For, and X-Forwarded-Proto and -Host where there are none",
+                                Some(json!(false)),
+                            ),
+                        ),
+                        (
+                            "forwarded",
+                            about(flag(), "Forwarded (RFC 7239)", Some(json!(false))),
+                        ),
+                    ],
+                )),
+            ),
         ],
     )
 }

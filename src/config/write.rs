@@ -4,10 +4,10 @@
 use serde_json::{Map, Value, json};
 
 use super::proxies::VERSIONS;
-use crate::rules::{Edge, Matcher, Partition, ProxyProtocol, Rule, Ttl};
+use crate::rules::{Edge, Forwarded, Matcher, Partition, ProxyProtocol, Rule, Ttl};
 use crate::units::format_duration;
 
-/// A proxy, with all its keys.
+/// A proxy; what it does to what passes is left out where it does nothing.
 #[must_use]
 pub fn edge_to_json(edge: &Edge) -> Value {
     let mut out = json!({
@@ -26,6 +26,12 @@ pub fn edge_to_json(edge: &Edge) -> Value {
     if let Some(spoken) = proxy_protocol_to_json(edge.proxy_protocol) {
         out["proxy_protocol"] = spoken;
     }
+    if let Some(host) = &edge.upstream_host {
+        out["upstream_host"] = json!(host);
+    }
+    if let Some(told) = forwarded_to_json(edge.forwarded) {
+        out["forwarded"] = told;
+    }
     out
 }
 
@@ -42,6 +48,13 @@ pub fn proxy_protocol_to_json(spoken: ProxyProtocol) -> Option<Value> {
         }
     }
     Some(out)
+}
+
+/// What the upstream is told of the client, if anything.
+#[must_use]
+pub fn forwarded_to_json(told: Forwarded) -> Option<Value> {
+    let some = told != Forwarded::default();
+    some.then(|| json!({ "x_forwarded": told.x_forwarded, "forwarded": told.forwarded }))
 }
 
 /// A rule; [`rule_from_json`](super::rule_from_json) reads the same back.

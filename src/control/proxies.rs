@@ -47,6 +47,8 @@ impl Control {
             max_connections: edge.max_connections,
             tls: edge.tls.as_ref().map(|tls| tls.said.clone()),
             proxy_protocol: config::proxy_protocol_to_json(edge.proxy_protocol),
+            upstream_host: edge.upstream_host.clone(),
+            forwarded: config::forwarded_to_json(edge.forwarded),
             connections_total: meters.as_ref().map_or(0, |m| m.connections.get()),
             connections_open: meters.as_ref().map_or(0, |m| m.open.get()),
             operations: operations

@@ -59,8 +59,10 @@ enum End {
     Cut,
     /// The client has gone before it said anything.
     Left,
-    /// The client's part of it failed.
+    /// The client's part of it failed, so.
     Failed(String),
+    /// The client has gone in the middle of it, so.
+    Gone(&'static str),
     /// The upstream can't be reached.
     Unreachable(io::Error),
     /// A fault has ended it.
@@ -165,11 +167,12 @@ impl Greeter {
                         let before = bytes.len();
                         bytes.resize(before + n, 0);
                         let read = socket.read(&mut bytes[before..]).await;
-                        let n = read.map_err(|error| End::Failed(error.to_string()))?;
+                        // An error means that it has gone as well.
+                        let n = read.unwrap_or(0);
                         if n == 0 {
                             return Err(match before {
                                 0 => End::Left,
-                                _ => End::Failed("it left within its header".to_owned()),
+                                _ => End::Gone("it left within its PROXY protocol header"),
                             });
                         }
                         bytes.truncate(before + n);
@@ -193,8 +196,8 @@ impl Greeter {
             Ok(Ok(start)) => start,
             Ok(Err(error)) => {
                 let end = match error.kind() {
-                    io::ErrorKind::UnexpectedEof => End::Left,
-                    _ => End::Failed(said(&error)),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => End::Left,
+                    _ => failed(&error),
                 };
                 if let Some(socket) = reading.take_io() {
                     see_off(socket).await;
@@ -255,7 +258,7 @@ impl Greeter {
             }
             Err((error, socket)) => {
                 see_off(socket).await;
-                Err(End::Failed(said(&error)))
+                Err(failed(&error))
             }
         }
     }
@@ -299,7 +302,8 @@ impl Greeter {
     fn look(&mut self, cx: &mut Context<'_>) -> Result<(), End> {
         self.watch.watch_changes(cx);
         self.changed |= self.session.refresh();
-        if self.session.stopping() == Stopping::Now {
+        // Nothing of it is under way yet.
+        if self.session.stopping() != Stopping::No {
             return Err(End::Stopped);
         }
         let cuts = self.session.cuts();
@@ -352,9 +356,7 @@ impl Greeter {
             let mut byte = [0];
             let peeked = client.poll_peek(cx, &mut ReadBuf::new(&mut byte));
             if matches!(peeked, Poll::Ready(Ok(0) | Err(_))) {
-                return Poll::Ready(Err(End::Failed(
-                    "it left before it was answered".to_owned(),
-                )));
+                return Poll::Ready(Err(End::Gone("it left before it was answered")));
             }
             if let Some(at) = deadline
                 && self.watch.poll_deadline(cx, at)
@@ -429,8 +431,10 @@ impl Greeter {
 
     /// Records that it is not carried.
     fn end(self, end: End, door: &Door) {
-        if let End::Failed(why) = &end {
-            door.stranger(&self.session, why);
+        match &end {
+            End::Failed(why) => door.stranger(&self.session, why),
+            End::Gone(why) => door.stranger(&self.session, why),
+            _ => {}
         }
         let nothing_said = matches!(end, End::Stopped | End::Left) && self.held_by.is_empty();
         let witness = match &self.operation {
@@ -453,7 +457,7 @@ impl Greeter {
                 }
                 witness.told(Outcome::Reset, None, 0);
             }
-            End::Left => {
+            End::Left | End::Gone(_) => {
                 witness.client_left(Timestamp::now());
                 witness.blame(Cause::Client);
                 witness.told(Outcome::Left, None, 0);
@@ -510,7 +514,7 @@ async fn alert(mut socket: TcpStream, receipt: &Receipt) -> End {
     // A record of type alert, of TLS 1.2 as all say, with two bytes: fatal, handshake_failure.
     const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
     if socket.write_all(&ALERT).await.is_err() {
-        return End::Failed("it left before it was answered".to_owned());
+        return End::Gone("it left before it was answered");
     }
     receipt.injected(Phase::Connect);
     see_off(socket).await;
@@ -538,10 +542,12 @@ async fn see_off(mut socket: TcpStream) {
     clock::within(CLOSING, draining).await;
 }
 
-/// What went wrong in a handshake.
-fn said(error: &io::Error) -> String {
+/// How a handshake ended that went wrong.
+fn failed(error: &io::Error) -> End {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => "it left within its TLS handshake".to_owned(),
-        _ => format!("TLS handshake: {error}"),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => End::Gone("it left within its TLS handshake"),
+        _ => End::Failed(format!("TLS handshake: {error}")),
     }
 }

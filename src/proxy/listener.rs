@@ -78,7 +78,7 @@ impl Door {
     pub(super) fn stranger(&self, session: &Session, why: &str) {
         if let Some(clients) = self.strangers.is_due() {
             let (proxy, client) = (&self.crossing.edge.name, session.client());
-            tracing::warn!(proxy, %client, clients, "refused a client: {why}");
+            tracing::warn!(proxy, %client, clients, "a client did not get as far as its first byte: {why}");
         }
     }
 

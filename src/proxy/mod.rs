@@ -7,6 +7,7 @@
 
 mod copy;
 mod edit;
+mod forwarding;
 mod greeting;
 mod lane;
 mod listener;

@@ -57,6 +57,19 @@ pub struct Edge {
     pub tls: Option<Tls>,
     /// How the PROXY protocol is used.
     pub proxy_protocol: ProxyProtocol,
+    /// On HTTP: the host that the upstream is asked for; `None`: the one that the client asks for.
+    pub upstream_host: Option<String>,
+    /// On HTTP: what the upstream is told of the client.
+    pub forwarded: Forwarded,
+}
+
+/// Which fields of a request tell the upstream who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forwarded {
+    /// `X-Forwarded-For`, `-Proto` and `-Host`.
+    pub x_forwarded: bool,
+    /// `Forwarded` (RFC 7239).
+    pub forwarded: bool,
 }
 
 /// Who says, in front of a connection's bytes, which client it is for (the PROXY protocol).
@@ -97,6 +110,8 @@ impl Edge {
             max_connections: Self::MAX_CONNECTIONS,
             tls: None,
             proxy_protocol: ProxyProtocol::default(),
+            upstream_host: None,
+            forwarded: Forwarded::default(),
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::faults::{Args, Directions, Fault, Kind};
 use crate::operation::{Direction, Layer};
 
-pub use edge::{Edge, Protocol, ProxyProtocol, Version};
+pub use edge::{Edge, Forwarded, Protocol, ProxyProtocol, Version};
 pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
 pub use matcher::{
     ASKS, Awaited, BodyMatch, Glob, Ground, GrpcMatch, HostGlob, Matcher, Meets, Ordinals,

@@ -253,6 +253,7 @@ fn the_schema_has_the_keys_of_the_decoder() {
         ("/tls/properties/terminate", "tls.terminate"),
         ("/tls/properties/originate", "tls.originate"),
         ("/proxy_protocol", "proxy_protocol"),
+        ("/forwarded", "forwarded"),
     ] {
         let open: String = at.split('.').map(|key| format!("{key}: {{ ")).collect();
         let close = " }".repeat(at.split('.').count());

@@ -51,6 +51,27 @@ impl Pem {
 }
 
 #[test]
+fn what_is_said_of_requests_needs_some() {
+    let pem = Pem::make();
+    let keys =
+        "protocol: http\n    upstream_host: payment.internal\n    forwarded: { x_forwarded: true }";
+    let config = pem.load(keys).unwrap();
+    let edge = &config.proxies[0];
+    assert_eq!(edge.upstream_host.as_deref(), Some("payment.internal"));
+    assert!(edge.forwarded.x_forwarded && !edge.forwarded.forwarded);
+    let printed = edge_to_json(edge);
+    assert_eq!(printed["upstream_host"], "payment.internal");
+    let problems = pem
+        .load("upstream_host: \"a b\"\n    forwarded: { forwarded: true }")
+        .unwrap_err();
+    insta::assert_snapshot!(problems, @r"
+    f.yaml:5:20: proxies[0].upstream_host: expected a host, with its port if need be, such as `payment.internal`, found `a b`
+    f.yaml:6:5: proxies[0].forwarded: there are no requests here that it could change: `protocol: tcp`
+      hint: set `protocol: http`, or leave it out
+    ");
+}
+
+#[test]
 fn what_is_taken() {
     let pem = Pem::make();
     for (keys, terminates, originates) in [

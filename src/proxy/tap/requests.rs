@@ -10,14 +10,14 @@ use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
 use super::untold::Untold;
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
-use crate::faults::{Answer, Then};
+use crate::faults::{Answer, Edit, Then};
 use crate::operation::{self, Direction, Phase, Request};
 use crate::pipeline::{Edits, Hold, Terminal};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
 use crate::proxy::copy::Towards;
-use crate::proxy::edit;
 use crate::proxy::peer::Peer;
+use crate::proxy::{edit, forwarding};
 
 /// Requests whose answers are not yet on their way; past it the client is no longer read.
 pub(super) const MOST_AWAITING: usize = 1024;
@@ -74,13 +74,14 @@ impl Core {
                         }
                         continue;
                     };
+                    let own = self.own_edit(&head).filter(|_| exchange.is_forwarded());
                     if !exchange.is_forwarded() {
                         // No upstream will switch protocols for it.
                         framer.stay();
                     }
                     self.awaiting.push_back(exchange);
                     let part = at..at + len;
-                    if edits.is_empty() {
+                    if edits.is_empty() && own.is_none() {
                         self.take(
                             cx,
                             upstream.as_deref_mut(),
@@ -93,7 +94,7 @@ impl Core {
                     } else {
                         let before = std::mem::replace(&mut run, part.end..part.end);
                         self.pass_up(cx, upstream.as_deref_mut(), &data[before]);
-                        self.take_edited(&data[part], hold, &edits);
+                        self.take_edited(&data[part], hold, own.as_ref(), &edits);
                     }
                     at += len;
                 }
@@ -188,13 +189,19 @@ impl Core {
         }
     }
 
+    /// What the proxy's definition has changed in every request.
+    fn own_edit(&self, head: &RequestHead<'_, '_>) -> Option<Edit> {
+        let edge = &self.session.crossing().edge;
+        forwarding::edit(edge, self.session.client().ip(), &request(head))
+    }
+
     /// Sends an altered head, and the body that it announces if that is another one.
-    fn take_edited(&mut self, head: &[u8], hold: Hold, edits: &Edits) {
+    fn take_edited(&mut self, head: &[u8], hold: Hold, own: Option<&Edit>, edits: &Edits) {
         let Some(exchange) = self.awaiting.back_mut() else {
             return;
         };
         let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
-        let which = edits.iter().map(|(edit, _)| &**edit);
+        let which = own.into_iter().chain(edits.iter().map(|(edit, _)| &**edit));
         let mut bytes = edit::head(head, which, body.as_ref().map(Bytes::len));
         // What was read is what the record counts; what is sent is what copies are made of.
         exchange.sinks_body = true;
@@ -265,14 +272,7 @@ impl Core {
     ) -> Option<(Exchange, Hold, Edits)> {
         // It came after these answers were written: they have arrived.
         self.settle();
-        let request = Request {
-            authority: head.authority(),
-            method: head.method,
-            path: head.path,
-            query: head.query,
-            headers: head.headers,
-            http2: false,
-        };
+        let request = request(head);
         let asked = head.asked();
         let untold = self.untold.take();
         if self.dead_end.is_some() {
@@ -462,6 +462,18 @@ impl Core {
         {
             self.telling.push_back(exchange);
         }
+    }
+}
+
+/// What a matcher may see of a head.
+fn request<'a>(head: &RequestHead<'a, 'a>) -> Request<'a> {
+    Request {
+        authority: head.authority(),
+        method: head.method,
+        path: head.path,
+        query: head.query,
+        headers: head.headers,
+        http2: false,
     }
 }
 
