@@ -332,33 +332,35 @@ async fn an_upstream_that_can_not_be_reached_resets_a_client_that_asks_for_its_p
 
 #[tokio::test]
 async fn an_end_without_a_word_of_tls_is_an_end_and_is_named() {
-    let (pki, rig) = (Pki::make(), Rig::new());
-    let upstream = pki
-        .upstream(false, &[], |mut stream| async move {
-            stream.write_all(b"half of it").await?;
-            stream.flush().await?;
-            // The socket closes, TLS does not.
-            let (mut socket, _) = stream.into_inner();
-            socket.shutdown().await?;
-            socket.read_to_end(&mut Vec::new()).await.map(drop)
-        })
-        .await;
-    let proxy = start(
-        &rig,
-        &pki,
-        upstream.addr(),
-        &format!("tls: {{ {ORIGINATE} }}"),
-    )
-    .await;
-    let mut client = Client::connect(proxy).await;
-    assert_eq!(client.rest().await, ("half of it".to_owned(), true));
-    client.fin().await;
-    let record = the_only(rig.closed(1).await);
-    let error = record.upstream[0].error.as_deref();
-    assert_eq!(
-        error,
-        Some("its connection ended without a close_notify of TLS")
-    );
+    let pki = Pki::make();
+    for (protocol, said) in [
+        ("tcp", "half of it"),
+        ("http", "HTTP/1.1 200 OK\r\n\r\nhalf of it"),
+    ] {
+        let rig = Rig::new();
+        let upstream = pki
+            .upstream(false, &[], move |mut stream| async move {
+                stream.read_u8().await?;
+                stream.write_all(said.as_bytes()).await?;
+                stream.flush().await?;
+                // The socket closes, TLS does not.
+                let (mut socket, _) = stream.into_inner();
+                socket.shutdown().await?;
+                socket.read_to_end(&mut Vec::new()).await.map(drop)
+            })
+            .await;
+        let keys = format!("protocol: {protocol}, tls: {{ {ORIGINATE} }}");
+        let proxy = start(&rig, &pki, upstream.addr(), &keys).await;
+        let mut client = Client::connect(proxy).await;
+        client.send(get("/")).await;
+        assert_eq!(client.rest().await, (said.to_owned(), true));
+        client.fin().await;
+        let record = the_only(rig.closed(1).await);
+        assert_eq!(record.class, Class::Acknowledged, "{protocol}");
+        let error = record.upstream[0].error.as_deref();
+        let named = "its connection ended without a close_notify of TLS";
+        assert_eq!(error, Some(named), "{protocol}");
+    }
 }
 
 #[tokio::test]

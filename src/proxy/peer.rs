@@ -17,6 +17,9 @@ use tokio_rustls::TlsStream;
 /// How much is read at once. One buffer a thread, so that an idle connection holds none.
 pub(super) const READ_SIZE: usize = 64 * 1024;
 
+/// What is said of an upstream whose end may not be the end of what it had to say.
+pub(super) const TRUNCATED: &str = "its connection ended without a close_notify of TLS";
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_SIZE]);
 }

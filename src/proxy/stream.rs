@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::copy::{self, Answer, Begin, Feed, Towards};
 use super::lane::{Flushed, Lane};
-use super::peer::{Peer, READ_SIZE, Read};
+use super::peer::{Peer, READ_SIZE, Read, TRUNCATED};
 use super::splice::Bulk;
 use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
@@ -132,9 +132,6 @@ struct Stream {
     handed_over: bool,
     watch: Watch,
 }
-
-/// What is said of an upstream whose end may not be the end of what it had to say.
-const TRUNCATED: &str = "its connection ended without a close_notify of TLS";
 
 const UP: usize = Direction::Upstream as usize;
 const DOWN: usize = Direction::Downstream as usize;

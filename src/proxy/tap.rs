@@ -334,6 +334,9 @@ impl Tap {
                     core.down
                         .push_fin(clock::now(), crate::pipeline::Hold::default());
                 } else {
+                    if upstream.truncated {
+                        core.note_truncated();
+                    }
                     core.upstream_ended(None, &blame);
                 }
             }

@@ -18,7 +18,7 @@ use crate::protocol::http1::{Body, Refusal, ResponseHead, scratch};
 use crate::protocol::{Eof, Event};
 use crate::proxy::copy::MOST_KEPT;
 use crate::proxy::edit;
-use crate::proxy::peer::Peer;
+use crate::proxy::peer::{Peer, TRUNCATED};
 
 /// The head of an answer that is kept, without what frames its body.
 fn captured(head: &ResponseHead<'_, '_>) -> Answer {
@@ -488,5 +488,13 @@ impl Core {
             witness.failed(0, error);
         }
         self.dead_end.get_or_insert(blame.clone());
+    }
+
+    /// The upstream ended without saying so in TLS, where its answer may end with it.
+    pub(super) fn note_truncated(&self) {
+        let front = self.awaiting.front();
+        if let Some(exchange) = front.filter(|e| e.is_forwarded() && e.status.is_some()) {
+            exchange.operation.witness.failed(0, TRUNCATED.to_owned());
+        }
     }
 }
