@@ -72,6 +72,41 @@ fn what_is_said_of_requests_needs_some() {
 }
 
 #[test]
+fn a_handshake_fails_only_where_there_is_one() {
+    let pem = Pem::make();
+    let rule = |more: &str, condition: &str| {
+        format!(
+            "proxies:\n  - {{ name: plain, listen: '127.0.0.1:0', upstream: 'h:1', protocol: http }}\n{more}rules:\n  - name: r\n{condition}    fault: {{ tls: {{ how: expired }} }}\n"
+        )
+    };
+    let site = format!(
+        "  - {{ name: site, listen: '127.0.0.1:0', upstream: 'h:1', tls: {{ terminate: {{ ca: {} }} }} }}\n",
+        pem.at("ca")
+    );
+    super::good(&rule(&site, ""));
+    super::good(&rule(
+        &site,
+        "    proxies: [site]\n    match: { client: 10.0.0.0/8 }\n",
+    ));
+    let mut all = String::new();
+    for (more, condition) in [
+        ("", ""),
+        (&*site, "    proxies: [plain]\n"),
+        (&*site, "    proxies: [site]\n    match: { age: 1s }\n"),
+    ] {
+        all += &format!("{}\n", super::bad(&rule(more, condition)));
+    }
+    insta::assert_snapshot!(all, @r"
+f.yaml:5:14: rules[0].fault.tls: `tls` can act on no proxy: none speaks TLS with its clients
+  hint: it needs a proxy with `tls: { terminate: { … } }`
+f.yaml:7:14: rules[0].fault.tls: `tls` can't act on `plain`: no TLS is spoken with clients there
+  hint: it can act on `site`
+f.yaml:7:19: rules[0].match.age: never holds in time on `site`: `tls` acts when a connection is accepted, and `age` is known later
+  hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+");
+}
+
+#[test]
 fn what_is_taken() {
     let pem = Pem::make();
     for (keys, terminates, originates) in [
