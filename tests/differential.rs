@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use firedrill::evidence::Class;
-use support::process::{Process, eventually, output};
-use support::programs::{proxy, text};
+use support::process::{Process, eventually, output, program};
+use support::programs::{Program, proxy, text};
 use support::raw;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -108,6 +108,84 @@ async fn a_websocket() {
     let record = firedrill.closed(1).await.remove(0);
     assert_eq!(record.client.status, Some(101));
     assert_eq!(record.class, Class::Acknowledged);
+}
+
+/// gRPC's own Python client and server: every shape of call, metadata, errors, deadlines.
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc() {
+    let origin = Origin::start("grpc_origin.py").await;
+    let (firedrill, addr) = proxy(origin.addr, "http", "").await;
+    assert_eq!(same("grpc", origin.addr, addr).await, 13);
+    firedrill.quiet().await;
+    assert!(
+        firedrill
+            .records()
+            .await
+            .iter()
+            .all(|r| r.faults.is_empty())
+    );
+}
+
+/// httpx and curl over HTTP/2 with nginx.
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_clients() {
+    let nginx = Program::nginx("http2").await;
+    let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
+    let cases = same("http2", nginx.addr, addr).await;
+    assert_eq!(cases, 16);
+    firedrill.quiet().await;
+    let records = firedrill.closed(cases).await;
+    let acknowledged = records.iter().filter(|r| r.class == Class::Acknowledged);
+    assert_eq!(acknowledged.count(), cases, "{records:#?}");
+}
+
+/// What a load generator says of how many were asked, answered, how, and with how much.
+async fn load(mut command: Command, url: &str, lines: &[&str]) -> Vec<String> {
+    command.arg(url);
+    let output = output(command).await;
+    assert!(output.status.success(), "{output:?}");
+    let said = text(&output);
+    let kept = said.lines().map(str::trim);
+    kept.filter(|line| lines.iter().any(|begin| line.starts_with(begin)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h2load_and_wrk() {
+    for (settings, version) in [("http2", "--no-tls-proto=h2c"), ("", "--h1")] {
+        let nginx = Program::nginx(settings).await;
+        let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
+        let h2load = |addr| {
+            let mut h2load = program("h2load", "nghttp2-client");
+            h2load.args([version, "-n", "5000", "-c", "10", "-m", "10"]);
+            let url = format!("http://{addr}/digits.txt");
+            async move { load(h2load, &url, &["requests:", "status codes:"]).await }
+        };
+        let (direct, through) = (h2load(nginx.addr).await, h2load(addr).await);
+        assert_eq!(direct, through);
+        assert!(through[0].contains("5000 succeeded, 0 failed, 0 errored, 0 timeout"));
+        firedrill.quiet().await;
+        let records = firedrill.closed(5000).await;
+        assert_eq!(records.len(), 5000);
+        let unclear: Vec<_> = records
+            .iter()
+            .filter(|r| r.class != Class::Acknowledged)
+            .collect();
+        assert!(unclear.is_empty(), "{} {:#?}", unclear.len(), unclear[0]);
+    }
+    let nginx = Program::nginx("").await;
+    let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
+    let mut wrk = program("wrk", "wrk");
+    wrk.args(["-t1", "-c32", "-d2"]);
+    let url = format!("http://{addr}/digits.txt");
+    let said = load(wrk, &url, &["Requests/sec", "Socket errors", "Non-2xx"]).await;
+    assert_eq!(
+        said.len(),
+        1,
+        "neither broken connections nor other statuses: {said:?}"
+    );
+    firedrill.quiet().await;
 }
 
 const FOUR_GIB: usize = 4 << 30;

@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use firedrill::evidence::{Class, Outcome, Record};
-use firedrill::faults::{Arg, KINDS, Kind};
+use firedrill::faults::{Arg, KINDS, Kind, Type};
 use firedrill::operation::Direction;
+use firedrill::state::Source;
+use support::pki::{self, Pki};
 use support::witness::{self, End, Saw, Upstream, body};
 use support::{Rig, document, rule, until};
 
@@ -150,13 +152,13 @@ async fn show(kind: &Kind, version: Version) -> Row {
     if script == Script::Pair {
         rule.limit = Some(1);
     }
-    let told = args
+    let given = args
         .iter()
         .map(|(name, arg)| format!("{name}: {}", bare(arg)));
     let what = format!(
         "`{}` {{{}}}",
         kind.name,
-        told.collect::<Vec<_>>().join(", ")
+        given.collect::<Vec<_>>().join(", ")
     );
     rig.rule(rule);
     let method = if kind.name == "stale" { "GET" } else { "POST" };
@@ -238,15 +240,7 @@ async fn show(kind: &Kind, version: Version) -> Row {
             (1, true) => "a part of it".to_owned(),
             (n, _) => format!("it, {n} times"),
         },
-        format!(
-            "{}, cause {}, at `{}`",
-            record.class,
-            record.cause,
-            serde_json::to_value(record.faults[0].phase)
-                .unwrap()
-                .as_str()
-                .unwrap()
-        ),
+        told(record),
         match injected {
             0 => "selected, not injected".to_owned(),
             n => format!("{n}"),
@@ -350,6 +344,51 @@ fn client(kind: &Kind, saw: &Saw, record: &Record, least: Duration) -> String {
     words.join(", ")
 }
 
+/// What fails before a word of HTTP is said, whatever its version.
+async fn handshake(kind: &Kind, how: &'static str) -> Row {
+    let (pki, upstream, rig) = (Pki::make(), Upstream::http1().await, Rig::new());
+    let edge = pki.edge(
+        upstream.addr,
+        "protocol: http, tls: { terminate: { ca: ca } }",
+    );
+    let addr = rig.supervisor.start(edge, Source::File).await.unwrap();
+    rig.rule(rule(kind.name, &[("how", Arg::Choice(how))]));
+    let config = pki.client("ca/ca.pem", false, &[]);
+    let shaking = pki::shake(&config, addr, "site.example");
+    let saw = match tokio::time::timeout(Duration::from_millis(300), shaking).await {
+        Ok(shaken) => shaken.map(drop).unwrap_err().to_string(),
+        Err(_) => "nothing: it waits".to_owned(),
+    };
+    // Certificates say when and for whom they are; only what is wrong is told here.
+    let saw = saw
+        .split([':', ';', ','])
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(":");
+    rig.heal();
+    let record = rig.closed(1).await.remove(0);
+    assert_eq!(
+        (record.class, record.deliveries),
+        (Class::NeverDelivered, 0)
+    );
+    assert!(record.faults[0].injected && upstream.received().is_empty());
+    assert_eq!(rig.counts(kind.name), (1, 1));
+    Row([
+        format!("`{}` {{how: {how}}}", kind.name),
+        "any, in TLS".to_owned(),
+        saw,
+        "nothing".to_owned(),
+        told(&record),
+        "1".to_owned(),
+    ])
+}
+
+fn told(record: &Record) -> String {
+    let phase = serde_json::to_value(record.faults[0].phase).unwrap();
+    let (class, cause) = (record.class, &record.cause);
+    format!("{class}, cause {cause}, at `{}`", phase.as_str().unwrap())
+}
+
 /// A kind that has nothing to act on there is refused in the file.
 fn refused(kind: &Kind, version: Version) -> Row {
     let fault = serde_json::json!({ kind.name: { "delay": "60ms" } });
@@ -374,12 +413,24 @@ fn refused(kind: &Kind, version: Version) -> Row {
 async fn every_kind_on_every_version() {
     let mut out = "| fault | version | the client saw | the upstream saw | the record | injected |\n| --- | --- | --- | --- | --- | --- |\n".to_owned();
     for kind in KINDS {
+        let mut rows = Vec::new();
         for version in Version::ALL {
-            let Row(cells) = if kind.fits(true) {
-                show(kind, version).await
-            } else {
-                refused(kind, version)
+            rows.push(match kind.name {
+                "tls" => continue,
+                _ if kind.fits(true) => show(kind, version).await,
+                _ => refused(kind, version),
+            });
+        }
+        if kind.name == "tls" {
+            let Type::Choice(ways) = kind.params[0].ty else {
+                panic!("{:?}", kind.params[0]);
             };
+            for how in ways {
+                rows.push(handshake(kind, how).await);
+            }
+        }
+        assert!(!rows.is_empty(), "{}", kind.name);
+        for Row(cells) in rows {
             assert!(cells.iter().all(|cell| !cell.is_empty()), "{cells:?}");
             out += &format!("| {} |\n", cells.join(" | "));
         }

@@ -25,31 +25,6 @@ fn curl(args: &[&str]) -> Command {
     command
 }
 
-async fn nginx() -> Program {
-    Program::start(|dir, addr| {
-        let root = dir.join("root");
-        fs::create_dir(&root).unwrap();
-        fs::write(root.join("hello.txt"), "hello from nginx\n").unwrap();
-        fs::write(root.join("digits.txt"), "0123456789".repeat(100)).unwrap();
-        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
-            .join(" ");
-        let conf = format!(
-            "daemon off; master_process off; pid {0}/pid; error_log stderr warn;\n\
-             events {{ worker_connections 512; }}\n\
-             http {{ {temp} log_format l '$connection $request_method $uri $status'; access_log {0}/access.log l;\n\
-             server {{ listen {addr}; root {0}/root; keepalive_timeout 60s; }} }}\n",
-            dir.display()
-        );
-        let file = dir.join("nginx.conf");
-        fs::write(&file, conf).unwrap();
-        let mut nginx = program("nginx", "nginx-light");
-        nginx.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
-        nginx
-    })
-    .await
-}
-
 /// A TLS server that answers with each line reversed.
 async fn openssl() -> Program {
     Program::start(|dir, addr| {
@@ -72,7 +47,7 @@ async fn openssl() -> Program {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_and_nginx() {
-    let nginx = nginx().await;
+    let nginx = Program::nginx("").await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let url = |path: &str| format!("http://{addr}{path}");
 
@@ -146,7 +121,7 @@ async fn curl_and_nginx() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_urls_in_one_curl_use_one_connection_on_both_sides() {
-    let nginx = nginx().await;
+    let nginx = Program::nginx("").await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let (one, two) = (
         format!("http://{addr}/hello.txt"),
@@ -171,7 +146,7 @@ async fn two_urls_in_one_curl_use_one_connection_on_both_sides() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_sees_faults_as_such() {
-    let nginx = nginx().await;
+    let nginx = Program::nginx("").await;
     let (firedrill, addr) = proxy(nginx.addr, "http", "").await;
     let url = format!("http://{addr}/hello.txt");
     // curl's own exit codes: 52 an empty answer, 56 a reset, 28 a timeout.
@@ -202,7 +177,7 @@ async fn curl_sees_faults_as_such() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_of_nginx_is_the_same_through_both_modes() {
-    let nginx = nginx().await;
+    let nginx = Program::nginx("").await;
     let file = noise(64 << 20);
     fs::write(nginx.dir.path().join("root/noise.bin"), &file).unwrap();
     for protocol in ["http", "tcp"] {

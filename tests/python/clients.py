@@ -1,6 +1,6 @@
 """Drives an origin with the HTTP clients of the ecosystem, and prints what each saw, a line a case.
 
-    clients.py http HOST:PORT | websocket HOST:PORT | grpc HOST:PORT
+    clients.py http HOST:PORT | http2 HOST:PORT | websocket HOST:PORT | grpc HOST:PORT
 """
 
 import asyncio
@@ -154,6 +154,32 @@ def with_curl():
     curl("absolute form", "--request-target", f"{URL}/echo", URL + "/echo")
 
 
+def with_http2():
+    """Of a file server, by prior knowledge."""
+    import httpx
+
+    cases = [("GET", "/hello.txt", {}), ("HEAD", "/hello.txt", {}), ("GET", "/digits.txt", {"Range": "bytes=10-19"}),
+             ("GET", "/digits.txt", {"Range": "bytes=5000-"}), ("GET", "/missing", {}), ("GET", "/big.bin", {}),
+             ("DELETE", "/hello.txt", {}), ("GET", "/hello.txt", {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"})]
+    with httpx.Client(http1=False, http2=True, timeout=30) as client:
+        for method, path, headers in cases:
+            try:
+                got = client.request(method, URL + path, headers=headers)
+                fields = [(n, v) for n, v in got.headers.multi_items() if n not in ("date", "last-modified", "etag")]
+                outcome = answer(got.status_code, fields, got.content, got.http_version)
+            except Exception as error:
+                outcome = failure(error)
+            said("httpx", f"{method} {path}", outcome)
+    for method, path, headers in cases:
+        command = ["curl", "-q", "-sS", "--noproxy", "*", "--max-time", "30", "--http2-prior-knowledge", "-o", "-",
+                   "-w", "\n%{http_version} %{http_code} %{size_download} %{size_header}", *(["-I"] if method == "HEAD" else ["-X", method]),
+                   *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")), URL + path]
+        got = subprocess.run(command, capture_output=True)
+        body = b"".join(line for line in got.stdout.splitlines(True) if not line.lower().startswith(b"date:"))
+        said("curl", f"{method} {path}", [got.returncode, got.stderr.decode(), hashlib.sha256(body).hexdigest(),
+                                          got.stdout.rsplit(b"\n", 1)[1].decode()])
+
+
 async def with_websockets():
     import websockets
 
@@ -220,6 +246,8 @@ if KIND == "http":
     with_urllib3()
     with_httpx()
     asyncio.run(with_aiohttp())
+elif KIND == "http2":
+    with_http2()
 elif KIND == "websocket":
     asyncio.run(with_websockets())
 else:

@@ -104,6 +104,33 @@ impl Program {
         panic!("it does not start: {said}");
     }
 
+    /// A server of files; `more` is said behind its address.
+    pub async fn nginx(more: &str) -> Self {
+        Self::start(|dir, addr| {
+        let root = dir.join("root");
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("hello.txt"), "hello from nginx\n").unwrap();
+        fs::write(root.join("digits.txt"), "0123456789".repeat(100)).unwrap();
+        fs::write(root.join("big.bin"), noise(5_000_000)).unwrap();
+        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|kind| format!("{kind}_temp_path {}/{kind};", dir.display()))
+            .join(" ");
+        let conf = format!(
+            "daemon off; master_process off; pid {0}/pid; error_log stderr warn;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{ {temp} log_format l '$connection $request_method $uri $status'; access_log {0}/access.log l;\n\
+             server {{ listen {addr} {more}; keepalive_requests 10000000; root {0}/root; keepalive_timeout 60s; }} }}\n",
+            dir.display()
+        );
+        let file = dir.join("nginx.conf");
+        fs::write(&file, conf).unwrap();
+        let mut nginx = program("nginx", "nginx-light");
+        nginx.arg("-e").arg("stderr").arg("-p").arg(dir).arg("-c").arg(file);
+        nginx
+    })
+    .await
+    }
+
     pub async fn redis() -> Self {
         Self::start(|dir, addr| {
             let mut redis = program("redis-server", "redis-server");
