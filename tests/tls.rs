@@ -824,3 +824,43 @@ async fn a_local_ca_is_made_and_never_overwritten() {
         "{shown}"
     );
 }
+
+#[tokio::test]
+async fn an_answer_that_arrived_is_acknowledged_whoever_closes_first() {
+    let pki = Pki::make();
+    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
+        let rig = Rig::new();
+        // It closes after each answer, so that the proxy's close_notify meets the client's.
+        let upstream = Server::start(|mut c| async move {
+            c.request().await?;
+            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+            c.socket.write_all(answer).await
+        })
+        .await;
+        let keys = format!("protocol: http, tls: {{ {OWN} }}");
+        let proxy = start(&rig, &pki, upstream.addr, &keys).await;
+        for _ in 0..100 {
+            let config = pki.client_of(versions, "trust.pem", false, &[]);
+            let mut client = shake(&config, proxy, "site.example").await.unwrap();
+            client.write_all(get("/").as_bytes()).await.unwrap();
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\nok") {
+                assert!(client.read_buf(&mut read).await.unwrap() > 0);
+            }
+            // As programs do that know where the answer ends: nothing more is read.
+            client.get_mut().1.send_close_notify();
+            client.flush().await.unwrap();
+        }
+        let records = rig.closed(100).await;
+        let unseen: Vec<_> = records
+            .iter()
+            .filter(|r| r.class != Class::Acknowledged)
+            .collect();
+        assert!(
+            unseen.is_empty(),
+            "{} of 100: {:?}",
+            unseen.len(),
+            unseen[0]
+        );
+    }
+}

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use rustls::{CommonState, ProtocolVersion, SupportedCipherSuite};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -131,6 +132,9 @@ pub(super) struct Peer {
     pub(super) truncated: bool,
     /// TLS has been told to say that no more will come; the FIN follows that.
     closing: bool,
+    /// What TLS says with it, and the FIN: no one's answer, so that it need not arrive for one to be
+    /// there. Whoever has read its answer and closed acknowledges no more.
+    farewell: u8,
 }
 
 impl Peer {
@@ -141,6 +145,7 @@ impl Peer {
             fin: false,
             truncated: false,
             closing: false,
+            farewell: 0,
         }
     }
 
@@ -202,7 +207,8 @@ impl Peer {
         }
         if std::mem::take(&mut self.closing) {
             // An error means that there is no one left to tell.
-            let _ = SockRef::from(tls.get_ref().0).shutdown(Shutdown::Write);
+            let told = SockRef::from(tls.get_ref().0).shutdown(Shutdown::Write);
+            self.farewell += u8::from(told.is_ok());
         }
         Ok(Poll::Ready(()))
     }
@@ -229,7 +235,9 @@ impl Peer {
             // An error means that there is no one left to tell.
             Socket::Plain(stream) => drop(SockRef::from(&*stream).shutdown(Shutdown::Write)),
             Socket::Tls(tls) => {
-                tls.get_mut().1.send_close_notify();
+                let (_, session) = tls.get_mut();
+                session.send_close_notify();
+                self.farewell = close_notify_len(session);
                 self.closing = true;
                 // Mostly it goes at once. If not, the next flush arranges for a wake-up.
                 let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
@@ -251,14 +259,33 @@ impl Peer {
     }
 
     /// How much of it the other side's host has not acknowledged, as far as the system can say; what
-    /// TLS still holds counts as one byte.
+    /// TLS still holds counts as one byte, what it says in farewell as none.
     pub(super) fn unacknowledged(&self) -> usize {
         let bytes = unacknowledged(self.socket.tcp().as_fd());
         let held = match &self.socket {
             Socket::Plain(_) => false,
             Socket::Tls(tls) => tls.get_ref().1.wants_write(),
         };
-        bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0) + usize::from(held)
+        let bytes = bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        bytes.saturating_sub(self.farewell.into()) + usize::from(held)
+    }
+}
+
+/// The bytes of a close_notify on the wire: a record's header, the alert, what the cipher adds.
+fn close_notify_len(session: &CommonState) -> u8 {
+    let suite = session.negotiated_cipher_suite();
+    let chacha = |suite: SupportedCipherSuite| {
+        matches!(
+            suite.suite().as_str(),
+            Some(name) if name.contains("CHACHA20")
+        )
+    };
+    match session.protocol_version() {
+        // The kind of record, and the tag.
+        Some(ProtocolVersion::TLSv1_3) => 5 + 2 + 1 + 16,
+        _ if suite.is_some_and(chacha) => 5 + 2 + 16,
+        // The nonce, and the tag.
+        _ => 5 + 8 + 2 + 16,
     }
 }
 
