@@ -93,7 +93,7 @@ fn protocol(node: &Node<'_>) -> Option<Protocol> {
     if matches!(node.value, Value::Text(word) if word == "auto") {
         node.problem_hint(
             "`auto` is not available yet",
-            "say which: `http` for HTTP/1.x, `tcp` for everything else",
+            "say which: `http` for HTTP/1.x and HTTP/2, `tcp` for everything else",
         );
         return None;
     }

@@ -18,7 +18,9 @@ use crate::operation::{Direction, Phase};
 use crate::pipeline::{Crossing, Receipt, Session, Witness};
 use crate::protocol::http1::{Asked, ResponseFramer, scratch};
 use crate::protocol::{Eof, Event};
+use crate::rules::Edge;
 use crate::state::Stopping;
+use crate::tls::Alpn;
 
 /// Bytes of an operation that are kept for copies, at the most; the source is no longer read
 /// (a stream) or the operation no longer copied (a message) past it.
@@ -172,28 +174,42 @@ pub(super) fn spawn(
 ) -> Feed {
     let backlog = Arc::default();
     let copy = Copy {
-        towards: towards.clone(),
-        witness: witness.clone(),
+        attempt: Attempt::new(towards, witness, receipt),
         source: Source(Arc::clone(&backlog)),
-        receipt,
         after,
     };
-    tokio::spawn(copy.run(answer, begin));
+    let outlives = matches!(begin, Begin::Lifted);
+    tokio::spawn(async move {
+        let delivering = copy.deliver(answer, begin);
+        copy.attempt.run(delivering, outlives).await;
+    });
     Feed(backlog)
 }
 
-struct Copy {
+/// One delivery besides the first.
+pub(super) struct Attempt {
     towards: Towards,
-    witness: Witness,
-    source: Source,
-    receipt: Receipt,
-    after: Duration,
+    pub(super) witness: Witness,
+    pub(super) receipt: Receipt,
 }
 
-impl Copy {
-    /// Runs until delivered and answered, lifted, or the process stops.
-    async fn run(self, answer: Answer, begin: Begin) {
-        let outlives = matches!(begin, Begin::Lifted);
+impl Attempt {
+    pub(super) fn new(towards: &Towards, witness: &Witness, receipt: Receipt) -> Self {
+        Self {
+            towards: towards.clone(),
+            witness: witness.clone(),
+            receipt,
+        }
+    }
+
+    /// How long its exchange may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.towards.crossing.context.linger
+    }
+
+    /// Runs `delivering` until it is done, the rule lifted (unless it outlives that), or the process
+    /// stops.
+    pub(super) async fn run(&self, delivering: impl Future<Output = ()>, outlives: bool) {
         let state = Arc::clone(&self.towards.crossing.context.state);
         let ended = async {
             loop {
@@ -208,37 +224,40 @@ impl Copy {
             }
         };
         tokio::select! {
-            () = self.deliver(answer, begin) => {}
+            () = delivering => {}
             () = ended => {}
         }
     }
 
-    async fn deliver(&self, answer: Answer, begin: Begin) {
-        // Nothing is dialled before there is something to send.
-        let Some((first, arrived)) = self.source.next().await else {
-            return;
-        };
-        let from = match begin {
-            Begin::AtOnce => arrived,
-            Begin::When(happens) => {
-                if happens.await.is_err() {
-                    return;
-                }
-                clock::now()
-            }
+    /// Waits for its beginning; answers when that is. `None`: it never will be.
+    pub(super) async fn begin(&self, begin: Begin, arrived: Instant) -> Option<Instant> {
+        match begin {
+            Begin::AtOnce => Some(arrived),
+            Begin::When(happens) => happens.await.ok().map(|()| clock::now()),
             Begin::Lifted => {
                 self.until(|| self.receipt.is_lifted()).await;
-                clock::now()
+                Some(clock::now())
             }
-        };
-        clock::sleep_until(from + self.after).await;
+        }
+    }
+
+    /// Dials the upstream, once it can be reached, offering these protocols within TLS, and delivers
+    /// so.
+    pub(super) async fn deliver<F, E>(
+        &self,
+        alpn: impl FnOnce(&Edge) -> Alpn,
+        exchange: impl FnOnce(Socket, u32) -> F,
+    ) where
+        F: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
+    {
         self.until_reachable().await;
         let delivery = self.witness.deliver();
         let edge = &self.towards.crossing.edge;
-        match dial(edge, self.towards.introduction.clone(), spoken(edge)).await {
+        match dial(edge, self.towards.introduction.clone(), alpn(edge)).await {
             Err(error) => self.witness.failed(delivery, error.to_string()),
             Ok(socket) => {
-                if let Err(error) = self.exchange(socket, first, delivery, answer).await {
+                if let Err(error) = exchange(socket, delivery).await {
                     self.witness.failed(delivery, error.to_string());
                 }
             }
@@ -263,6 +282,27 @@ impl Copy {
             changed.await;
         }
     }
+}
+
+struct Copy {
+    attempt: Attempt,
+    source: Source,
+    after: Duration,
+}
+
+impl Copy {
+    async fn deliver(&self, answer: Answer, begin: Begin) {
+        // Nothing is dialled before there is something to send.
+        let Some((first, arrived)) = self.source.next().await else {
+            return;
+        };
+        let Some(from) = self.attempt.begin(begin, arrived).await else {
+            return;
+        };
+        clock::sleep_until(from + self.after).await;
+        let exchange = |socket, delivery| self.exchange(socket, first, delivery, answer);
+        self.attempt.deliver(spoken, exchange).await;
+    }
 
     async fn exchange(
         &self,
@@ -271,13 +311,16 @@ impl Copy {
         delivery: u32,
         answer: Answer,
     ) -> io::Result<()> {
+        let Attempt {
+            witness, receipt, ..
+        } = &self.attempt;
         let (mut from, mut to) = tokio::io::split(socket);
         let is_stream = matches!(answer, Answer::Stream);
         let writing = async {
             // A part of it is a delivery too.
             let n = to.write(&first).await?;
-            self.witness.sent(delivery);
-            self.receipt.injected(if is_stream {
+            witness.sent(delivery);
+            receipt.injected(if is_stream {
                 Phase::Stream
             } else {
                 Phase::Request
@@ -304,9 +347,9 @@ impl Copy {
                     read => read?,
                 };
                 if n > 0 {
-                    self.witness.answer_bytes(delivery, n);
+                    witness.answer_bytes(delivery, n);
                 }
-                if answer.take(&mut buffer, n == 0, &self.witness, delivery)? {
+                if answer.take(&mut buffer, n == 0, witness, delivery)? {
                     return Ok::<_, io::Error>(());
                 }
             }
@@ -318,7 +361,7 @@ impl Copy {
             answered = &mut reading => return answered,
         };
         sent?;
-        let limit = self.towards.crossing.context.linger;
+        let limit = self.attempt.limit();
         match clock::within(limit, reading).await {
             Some(answered) => answered,
             None => Err(io::Error::new(

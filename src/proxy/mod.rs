@@ -11,6 +11,7 @@ mod forwarding;
 mod greeting;
 mod lane;
 mod listener;
+mod multiplex;
 mod peer;
 mod seldom;
 mod splice;

@@ -2,7 +2,7 @@
 //! acknowledged.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -175,6 +175,39 @@ impl Peer {
                 Ok(()) => Read::Bytes(take(cx, read.filled())),
             })
         })
+    }
+
+    /// Reads once into a buffer of the caller's. Nothing read: it has said all it will say.
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.socket).poll_read(cx, into)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.truncated = true;
+                Poll::Ready(Ok(()))
+            }
+            read => Poll::Ready(read),
+        }
+    }
+
+    /// Writes once, from several places if that can be.
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.poll_flush(cx)?.is_pending() {
+            return Poll::Pending;
+        }
+        match &mut self.socket {
+            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Socket::Tls(tls) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                Pin::new(tls).poll_write(cx, first.map_or(&[], |slice| slice))
+            }
+        }
     }
 
     /// Writes as much as goes without waiting; arranges for a wake-up if not all went.

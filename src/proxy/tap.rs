@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use self::core::Core;
 pub(super) use self::core::Opening;
+use self::core::{Core, Speaks};
 use self::requests::MOST_AWAITING;
 use super::lane::Flushed;
+use super::multiplex;
 use super::peer::{Peer, Read};
 use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
@@ -56,8 +57,24 @@ pub(super) fn carry<G>(
     }
     async move {
         std::future::poll_fn(|cx| tap.poll(cx)).await;
-        tap.finish();
-        drop(guard);
+        if tap.core.speaks == Speaks::Http2
+            && let Some(client) = tap.client
+        {
+            let opened = multiplex::Opened {
+                client,
+                upstream: tap.upstream,
+                ahead: tap.core.from_client.freeze(),
+                session: tap.core.session,
+                opening: tap.core.opening,
+                dial_hold: tap.core.dial_hold,
+                watch: tap.watch,
+            };
+            // In a place of its own: of most connections the task is to stay small.
+            Box::pin(multiplex::carry(opened, guard)).await;
+        } else {
+            tap.finish();
+            drop(guard);
+        }
     }
 }
 
@@ -108,6 +125,9 @@ impl Tap {
             }
             self.poll_dial(cx, &mut deadline);
             let up = self.pump_up(cx, &mut deadline);
+            if self.core.speaks == Speaks::Http2 {
+                return Poll::Ready(());
+            }
             self.core.answer_locally();
             self.core.poll_wanted(cx);
             self.core.answer_locally();
@@ -242,7 +262,8 @@ impl Tap {
             }
         }
         let waiting = core.from_client.len();
-        if waiting > 0 && core.requests.is_idle() && !core.waits_for_copy() {
+        let framed = core.speaks == Speaks::Http1 && core.requests.is_idle();
+        if waiting > 0 && framed && !core.waits_for_copy() {
             core.reframe_requests(cx, self.upstream.peer());
         }
         // Bytes that had waited may now have to be dialled for.

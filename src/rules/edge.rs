@@ -13,7 +13,7 @@ use crate::tls::{Client, Server, Tls};
 pub enum Protocol {
     /// Bytes; an operation is a connection.
     Tcp,
-    /// HTTP/1.x; an operation is a request with its answer.
+    /// HTTP/1.x and HTTP/2; an operation is a request with its answer.
     Http,
 }
 

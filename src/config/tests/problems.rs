@@ -442,7 +442,7 @@ proxies:
     f.yaml:4:24: proxies[0].listen: this address is taken by `control.listen`, `[::]:8474`
     f.yaml:5:47: proxies[1].upstream: this is the proxy's own address: it would dial itself for ever
     f.yaml:5:70: proxies[1].protocol: `auto` is not available yet
-      hint: say which: `http` for HTTP/1.x, `tcp` for everything else
+      hint: say which: `http` for HTTP/1.x and HTTP/2, `tcp` for everything else
     f.yaml:6:47: proxies[2].upstream: nothing can be reached at port 0: `c:0`
     f.yaml:6:69: proxies[2].connect_timeout: expected a duration longer than 0, found the number 0
     "#);

@@ -19,11 +19,22 @@ use crate::proxy::lane::Lane;
 /// The operation that a connection is until its first request, and what is to be done with it.
 pub(in crate::proxy) type Opening = (Operation, ConnectAction);
 
+/// What a connection's first bytes say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speaks {
+    /// Too few have come.
+    Unknown,
+    Http1,
+    /// By its preface, which is kept with what came behind it.
+    Http2,
+}
+
 /// The messages of one connection.
 pub(super) struct Core {
     pub(super) session: Session,
     pub(super) requests: RequestFramer,
     pub(super) responses: ResponseFramer,
+    pub(super) speaks: Speaks,
     /// Bytes of the client that were framed, and bytes of the upstream that were read.
     pub(super) framed: u64,
     pub(super) heard: u64,
@@ -67,6 +78,7 @@ impl Core {
             session,
             requests: RequestFramer::default(),
             responses: ResponseFramer::default(),
+            speaks: Speaks::Unknown,
             framed: 0,
             heard: 0,
             from_client: BytesMut::new(),

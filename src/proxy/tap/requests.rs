@@ -6,6 +6,7 @@ use std::task::Context;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::Core;
+use super::core::Speaks;
 use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
 use super::untold::Untold;
 use crate::clock;
@@ -16,6 +17,7 @@ use crate::pipeline::{Edits, Hold, Terminal};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, Refusal, RequestHead, scratch};
 use crate::proxy::copy::Towards;
+use crate::proxy::multiplex::PREFACE;
 use crate::proxy::peer::Peer;
 use crate::proxy::{edit, forwarding};
 
@@ -30,13 +32,27 @@ impl Core {
         upstream: Option<&mut Peer>,
         bytes: &[u8],
     ) {
-        if self.from_client.is_empty() {
+        if self.speaks != Speaks::Http1 && !self.is_http1(bytes) {
+            self.from_client.extend_from_slice(bytes);
+        } else if self.from_client.is_empty() {
             let used = self.frame_requests(cx, upstream, bytes);
             self.from_client.extend_from_slice(&bytes[used..]);
         } else {
             self.from_client.extend_from_slice(bytes);
             self.reframe_requests(cx, upstream);
         }
+    }
+
+    /// Whether the first bytes, of which these are the next, are those of HTTP/1.
+    fn is_http1(&mut self, bytes: &[u8]) -> bool {
+        let rest = PREFACE.get(self.from_client.len()..).unwrap_or_default();
+        let n = rest.len().min(bytes.len());
+        if rest[..n] != bytes[..n] {
+            self.speaks = Speaks::Http1;
+        } else if n == rest.len() {
+            self.speaks = Speaks::Http2;
+        }
+        self.speaks == Speaks::Http1
     }
 
     /// Looks again at what was left over: more came behind it, or it is known now what it is.
