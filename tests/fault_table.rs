@@ -19,35 +19,44 @@ use support::{Rig, document, rule, until};
 enum Version {
     Http10,
     Http11,
+    Http2,
 }
 
 impl Version {
-    const ALL: [Self; 2] = [Self::Http10, Self::Http11];
+    const ALL: [Self; 3] = [Self::Http10, Self::Http11, Self::Http2];
 
     fn name(self) -> &'static str {
         match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         }
     }
 
     async fn upstream(self) -> Upstream {
         match self {
             Self::Http10 | Self::Http11 => Upstream::http1().await,
+            Self::Http2 => Upstream::http2().await,
         }
     }
 
     /// Asks on a connection of its own, and leaves it open where it still stands.
-    async fn ask(self, addr: SocketAddr, method: &str, key: &str) -> (Saw, Option<Kept>) {
-        match self {
-            Self::Http10 => witness::ask(addr, method, "1.0", key).await,
-            Self::Http11 => witness::ask(addr, method, "1.1", key).await,
-        }
+    async fn ask(self, addr: SocketAddr, method: &str, key: &str) -> (Saw, Kept) {
+        let version = match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+            Self::Http2 => {
+                let (saw, kept) = witness::ask2(addr, method, key).await;
+                return (saw, Box::new(kept));
+            }
+        };
+        let (saw, kept) = witness::ask(addr, method, version, key).await;
+        (saw, Box::new(kept))
     }
 }
 
 /// A connection that is kept open.
-type Kept = tokio::net::TcpStream;
+type Kept = Box<dyn std::any::Any + Send>;
 
 /// What happens while the fault is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

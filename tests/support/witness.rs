@@ -1,10 +1,12 @@
-//! An HTTP/1 upstream and client that say what they saw, for tests that hold records against them.
+//! Upstreams and clients of HTTP/1 and HTTP/2 that say what they saw, for tests that hold records
+//! against them.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -262,4 +264,143 @@ fn is_whole(bytes: &[u8]) -> bool {
     };
     let fields = fields(&String::from_utf8_lossy(&bytes[..at]));
     find(&fields, "transfer-encoding").is_none() && bytes.len() >= at + length(&fields)
+}
+
+impl Upstream {
+    /// As [`Upstream::http1`], over HTTP/2 by prior knowledge.
+    pub async fn http2() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let this = Self {
+            addr: listener.local_addr().unwrap(),
+            received: Arc::default(),
+        };
+        let received = Arc::clone(&this.received);
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let received = Arc::clone(&received);
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(socket).await else {
+                        return;
+                    };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        tokio::spawn(answer2(request, respond, Arc::clone(&received)));
+                    }
+                });
+            }
+        });
+        this
+    }
+}
+
+fn fields2(headers: &http::HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let fields = headers.iter();
+    fields
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect()
+}
+
+async fn answer2(
+    request: http::Request<h2::RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
+    let headers = fields2(request.headers());
+    let head = Received {
+        key: find(&headers, "idempotency-key")
+            .unwrap_or_default()
+            .to_owned(),
+        headers,
+        ..Received::default()
+    };
+    let index = note(&received, head);
+    let mut from = request.into_body();
+    while let Some(data) = from.data().await {
+        let Ok(data) = data else {
+            return;
+        };
+        let _ = from.flow_control().release_capacity(data.len());
+        received.lock().unwrap()[index]
+            .body
+            .extend_from_slice(&data);
+    }
+    received.lock().unwrap()[index].whole = true;
+    let head = http::Response::builder()
+        .header("date", "Sun, 06 Nov 1994 08:49:37 GMT")
+        .header("content-length", ANSWER);
+    if let Ok(mut to) = respond.send_response(head.body(()).unwrap(), false) {
+        let _ = to.send_data(body(index + 1).into(), true);
+    }
+}
+
+/// As [`ask`], over HTTP/2 by prior knowledge.
+pub async fn ask2(
+    addr: SocketAddr,
+    method: &str,
+    key: &str,
+) -> (Saw, Option<h2::client::SendRequest<Bytes>>) {
+    let began = Instant::now();
+    let mut saw = Saw::nothing(End::Waits, Duration::ZERO);
+    let (end, kept) = match talk2(addr, method, key, &mut saw).await {
+        Ok((end, kept)) => (end, Some(kept)),
+        Err(error) => (how(&error), None),
+    };
+    saw.end = end;
+    saw.took = began.elapsed();
+    (saw, kept)
+}
+
+async fn talk2(
+    addr: SocketAddr,
+    method: &str,
+    key: &str,
+    saw: &mut Saw,
+) -> Result<(End, h2::client::SendRequest<Bytes>), h2::Error> {
+    let socket = TcpStream::connect(addr).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await?;
+    tokio::spawn(async move { drop(connection.await) });
+    let mut sender = sender.ready().await?;
+    let request = http::Request::builder()
+        .method(method)
+        .uri("http://p/orders/7")
+        .header("idempotency-key", key)
+        .header("content-length", REQUEST);
+    let (answer, mut to) = sender.send_request(request.body(()).unwrap(), false)?;
+    to.send_data("r".repeat(REQUEST).into(), true)?;
+    let Ok(answer) = tokio::time::timeout(SILENCE, answer).await else {
+        return Ok((End::Waits, sender));
+    };
+    let answer = answer?;
+    saw.status = Some(answer.status().as_u16());
+    saw.headers = fields2(answer.headers());
+    saw.length = length(&saw.headers);
+    let mut from = answer.into_body();
+    loop {
+        match tokio::time::timeout(SILENCE, from.data()).await {
+            Err(_) => return Ok((End::Waits, sender)),
+            Ok(None) => return Ok((End::Whole, sender)),
+            Ok(Some(data)) => {
+                let data = data?;
+                let _ = from.flow_control().release_capacity(data.len());
+                saw.body.extend_from_slice(&data);
+            }
+        }
+    }
+}
+
+/// How HTTP/2 says that it ended.
+fn how(error: &h2::Error) -> End {
+    let reason = |frame: &str| {
+        let reason = error.reason().unwrap();
+        End::Frame(format!("{frame} {reason:?}"))
+    };
+    match error.get_io().map(io::Error::kind) {
+        Some(ErrorKind::ConnectionReset) => End::Rst,
+        Some(_) => End::Fin,
+        None if error.is_remote() && error.is_reset() => reason("RST_STREAM"),
+        None if error.is_remote() => reason("GOAWAY"),
+        // Its own complaint of what came.
+        None => End::Garbage,
+    }
 }
