@@ -17,6 +17,8 @@ use support::process::{Firedrill, firedrill, output, program};
 use support::programs::{noise, text};
 use support::{Client, Rig, Server, get, partition, rule, soon, until};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::server;
 
 /// The upstream's own certificate is verified, as `site.example`.
 const ORIGINATE: &str = "originate: { ca: trust.pem, server_name: site.example }";
@@ -305,6 +307,117 @@ async fn http_is_offered_as_what_can_be_carried() {
     let none = pki.client("trust.pem", false, &["other"]);
     let refused = why(shake(&none, proxy, "site.example").await);
     assert_eq!(refused, "received fatal alert: NoApplicationProtocol");
+}
+
+/// Answers a request in the protocol that was agreed on.
+async fn speak(stream: server::TlsStream<TcpStream>) -> io::Result<()> {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        speak2(stream).await;
+        return Ok(());
+    }
+    answer(stream).await
+}
+
+async fn speak2(stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let head = http::Response::builder().status(204).body(()).unwrap();
+        respond.send_response(head, true).unwrap();
+    }
+}
+
+/// One request in HTTP/2 over this: its status.
+async fn ask2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> u16 {
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    let request = http::Request::get("https://site.example/a")
+        .body(())
+        .unwrap();
+    let (answer, _) = sender.send_request(request, true).unwrap();
+    soon("an answer", answer).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn http2_is_agreed_on_where_the_upstream_speaks_it() {
+    let pki = Pki::make();
+    let both = format!("{OWN}, {ORIGINATE}");
+    for (speaks, offers, chosen) in [
+        (&["h2", "http/1.1"][..], &["h2", "http/1.1"][..], "h2"),
+        (&["http/1.1"], &["h2", "http/1.1"], "http/1.1"),
+        (&["h2", "http/1.1"], &["http/1.1"], "http/1.1"),
+    ] {
+        let rig = Rig::new();
+        let upstream = pki.upstream(false, speaks, speak).await;
+        let keys = format!("protocol: http, tls: {{ {both} }}");
+        let proxy = start(&rig, &pki, upstream.addr(), &keys).await;
+        let config = pki.client("trust.pem", false, offers);
+        let mut client = shake(&config, proxy, "site.example").await.unwrap();
+        let agreed = client.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        assert_eq!(agreed.as_deref(), Some(chosen.as_bytes()));
+        if chosen == "h2" {
+            assert_eq!(ask2(client).await, 204);
+        } else {
+            client.write_all(get("/a").as_bytes()).await.unwrap();
+            client.read_u8().await.unwrap();
+            drop(client);
+        }
+        assert_eq!(upstream.greeted()[0].alpn.as_deref(), Some(chosen));
+        let record = the_only(rig.closed(1).await);
+        assert_eq!((record.class, record.deliveries), (Class::Acknowledged, 1));
+    }
+}
+
+#[tokio::test]
+async fn http2_in_the_clear_on_one_side_only() {
+    let pki = Pki::make();
+    // A client in the clear, by prior knowledge.
+    let rig = Rig::new();
+    let upstream = pki.upstream(false, &["h2", "http/1.1"], speak).await;
+    let keys = format!("protocol: http, tls: {{ {ORIGINATE} }}");
+    let proxy = start(&rig, &pki, upstream.addr(), &keys).await;
+    assert_eq!(ask2(TcpStream::connect(proxy).await.unwrap()).await, 204);
+    assert_eq!(upstream.greeted()[0].alpn.as_deref(), Some("h2"));
+    assert_eq!(the_only(rig.closed(1).await).class, Class::Acknowledged);
+    // An upstream in the clear; that it speaks HTTP/2 is said.
+    let rig = Rig::new();
+    let upstream = Server::start(|c| async move {
+        speak2(c.socket).await;
+        Ok(())
+    })
+    .await;
+    let keys = "protocol: http, tls: { terminate: { cert: site.pem, key: site.key, alpn: [h2] } }";
+    let proxy = start(&rig, &pki, upstream.addr, keys).await;
+    let config = pki.client("trust.pem", false, &["h2", "http/1.1"]);
+    let client = shake(&config, proxy, "site.example").await.unwrap();
+    assert_eq!(ask2(client).await, 204);
+    assert_eq!(the_only(rig.closed(1).await).class, Class::Acknowledged);
+    // One that speaks HTTP/1 only can't be spoken to, and is to blame.
+    let rig = Rig::new();
+    let upstream = pki.upstream(false, &["http/1.1"], speak).await;
+    let keys = format!("protocol: http, tls: {{ {ORIGINATE} }}");
+    let proxy = start(&rig, &pki, upstream.addr(), &keys).await;
+    let socket = TcpStream::connect(proxy).await.unwrap();
+    let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    let request = http::Request::get("https://site.example/a")
+        .body(())
+        .unwrap();
+    let (answer, _) = sender.send_request(request, true).unwrap();
+    soon("an end", answer).await.unwrap_err();
+    let record = the_only(rig.closed(1).await);
+    assert_eq!(
+        (record.class, record.cause),
+        (Class::NeverDelivered, Cause::Upstream)
+    );
+    assert!(
+        record.upstream[0]
+            .error
+            .as_deref()
+            .unwrap()
+            .contains("NoApplicationProtocol")
+    );
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ pub(super) fn unreachable_now(edge: &Edge, error: &io::Error) {
 }
 
 /// The protocols by their names in ALPN that a proxy for HTTP can carry.
-pub(super) const CARRIED: [&[u8]; 1] = [b"http/1.1"];
+pub(super) const CARRIED: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The protocols that an edge offers an upstream whose client has offered none.
 pub(super) fn spoken(edge: &Edge) -> Alpn {

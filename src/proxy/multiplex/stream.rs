@@ -288,10 +288,11 @@ impl Stream {
 
     /// Whether something is still to come for the client.
     pub(super) fn expects_more(&self) -> bool {
-        !matches!(
-            self.down,
-            Down::Lost(..) | Down::Hung(..) | Down::Ending(..) | Down::Over
-        ) && !(matches!(self.down, Down::Idle) && matches!(self.up, Up::Nowhere(_) | Up::Done))
+        match self.down {
+            Down::Lost(..) | Down::Hung(..) | Down::Ending(..) | Down::Over => false,
+            Down::Idle => !matches!(self.up, Up::Nowhere(_) | Up::Done),
+            _ => true,
+        }
     }
 
     /// Whether an answer is on its way to the client.
