@@ -137,8 +137,9 @@ fn case(kind: &Kind) -> Case {
             ),
             ("clock", Arg::Offset(-600)),
         ]),
+        "h2_goaway" => case(&[("reason", Arg::Choice("enhance_your_calm"))]),
         "drop" | "response_loss" | "duplicate" | "abort" | "refuse" | "truncate" | "garbage"
-        | "empty" | "h2_reset" | "h2_goaway" => case(&[]),
+        | "empty" | "h2_reset" => case(&[]),
         other => panic!("what shows `{other}`?"),
     }
 }
@@ -206,14 +207,21 @@ async fn show(kind: &Kind, version: Version) -> Row {
         })
         .await;
     }
-    drop(kept);
-    // Who waits has given up; what is hung for it ends with the fault.
-    rig.heal();
     let expected = match script {
         Script::One => 1,
         Script::Nth(n) => n,
         Script::Pair => 2,
     };
+    // Who has an answer leaves once it is known that it has it. Who waits gives up, which HTTP/2 says
+    // in a frame of its own; what is hung for it ends with the fault.
+    if saw.end != End::Waits {
+        rig.closed(expected).await;
+    }
+    drop(kept);
+    if version == Version::Http2 {
+        rig.closed(expected).await;
+    }
+    rig.heal();
     let records = rig.closed(expected).await;
     assert_eq!(records.len(), expected, "{what}: one record an operation");
     let acted = |r: &&Record| {

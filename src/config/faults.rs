@@ -164,6 +164,11 @@ fn ratio_or_size(node: &Node<'_>) -> Option<Arg> {
             .map_err(|_| node.wrong(&Type::RatioOrSize.describe(), None))
             .ok();
     }
+    if let Value::Int(2.., text) = node.value {
+        let hint = format!("give it a unit if it is a size: `{text}B`");
+        node.wrong(&Type::RatioOrSize.describe(), Some(hint));
+        return None;
+    }
     node.probability().map(Arg::Ratio)
 }
 

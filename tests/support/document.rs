@@ -26,6 +26,10 @@ pub fn generated(marker: &str, expected: &str) {
         std::fs::write(path(REFERENCE), new).unwrap();
         return;
     }
+    let differs = text[from..to].lines().zip(expected.lines());
+    for (stands, should) in differs {
+        assert_eq!(stands, should, "{marker} in {REFERENCE}");
+    }
     assert_eq!(
         &text[from..to],
         expected,

@@ -341,8 +341,12 @@ pub async fn ask2(
     key: &str,
 ) -> (Saw, Option<h2::client::SendRequest<Bytes>>) {
     let began = Instant::now();
+    // It may be reset before it is told that it stands.
+    let Ok(socket) = TcpStream::connect(addr).await else {
+        return (Saw::nothing(End::Rst, began.elapsed()), None);
+    };
     let mut saw = Saw::nothing(End::Waits, Duration::ZERO);
-    let (end, kept) = match talk2(addr, method, key, &mut saw).await {
+    let (end, kept) = match talk2(socket, method, key, &mut saw).await {
         Ok((end, kept)) => (end, Some(kept)),
         Err(error) => (how(&error), None),
     };
@@ -352,12 +356,11 @@ pub async fn ask2(
 }
 
 async fn talk2(
-    addr: SocketAddr,
+    socket: TcpStream,
     method: &str,
     key: &str,
     saw: &mut Saw,
 ) -> Result<(End, h2::client::SendRequest<Bytes>), h2::Error> {
-    let socket = TcpStream::connect(addr).await.unwrap();
     let (sender, connection) = h2::client::handshake(socket).await?;
     tokio::spawn(async move { drop(connection.await) });
     let mut sender = sender.ready().await?;
