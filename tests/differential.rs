@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use bytes::Bytes;
 use firedrill::evidence::Class;
 use support::process::{Process, eventually, output, program};
 use support::programs::{Program, proxy, text};
@@ -275,4 +276,87 @@ async fn four_gibibytes_each_way_in_constant_memory() {
             .unwrap()
     };
     assert!(bytes("/down").1 > FOUR_GIB as u64 && bytes("/up").0 > FOUR_GIB as u64);
+}
+
+/// The same over HTTP/2.
+#[tokio::test(flavor = "multi_thread")]
+async fn four_gibibytes_each_way_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut builder = h2::server::Builder::new();
+        builder.initial_window_size(1 << 20);
+        builder.initial_connection_window_size(4 << 20);
+        let mut connection = builder.handshake(socket).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let up = request.method() == http::Method::PUT;
+                if up {
+                    check_data(request.into_body()).await;
+                }
+                let head = http::Response::new(());
+                let mut to = respond.send_response(head, up).unwrap();
+                if !up {
+                    send_data(&mut to).await;
+                }
+            });
+        }
+    });
+    let (firedrill, addr) = proxy(upstream, "http", "").await;
+    let before = most_resident(firedrill.process.pid());
+    let socket = TcpStream::connect(addr).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1 << 20);
+    builder.initial_connection_window_size(4 << 20);
+    let (sender, connection) = builder.handshake::<_, Bytes>(socket).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut sender = sender.ready().await.unwrap();
+    let ask = |method: &str, path: &str| {
+        let request = http::Request::builder().method(method);
+        request.uri(format!("http://p{path}")).body(()).unwrap()
+    };
+    let (answer, _) = sender.send_request(ask("GET", "/down"), true).unwrap();
+    check_data(answer.await.unwrap().into_body()).await;
+    let (answer, mut to) = sender.send_request(ask("PUT", "/up"), false).unwrap();
+    send_data(&mut to).await;
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let grown = most_resident(firedrill.process.pid()) - before;
+    // The windows of both sides, and what is on its way between them.
+    assert!(grown < 32 << 10, "{grown} KiB");
+    let records = firedrill.closed(2).await;
+    assert!(
+        records.iter().all(|r| r.class == Class::Acknowledged),
+        "{records:?}"
+    );
+}
+
+/// Reads [`FOUR_GIB`] of [`raw::stream`], and compares.
+async fn check_data(mut body: h2::RecvStream) {
+    let mut at = 0;
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        raw::check(at, &data);
+        at += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    assert_eq!(at, FOUR_GIB);
+}
+
+async fn send_data(to: &mut h2::SendStream<Bytes>) {
+    let block = Bytes::from(raw::stream(0, 65_521 * 16));
+    let mut at = 0;
+    while at < FOUR_GIB {
+        to.reserve_capacity(1 << 20);
+        let room = std::future::poll_fn(|cx| to.poll_capacity(cx)).await;
+        let from = at % 65_521;
+        let n = room
+            .unwrap()
+            .unwrap()
+            .min(FOUR_GIB - at)
+            .min(block.len() - from);
+        at += n;
+        to.send_data(block.slice(from..from + n), at == FOUR_GIB)
+            .unwrap();
+    }
 }

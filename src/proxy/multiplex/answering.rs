@@ -253,6 +253,8 @@ impl Stream {
         self.status = Some(parts.status.as_u16());
         let head = Response::from_parts(parts, ());
         if let Some(instead) = instead {
+            // What the client gets is not what the upstream said.
+            self.outcome = Outcome::Substituted;
             let end = instead.is_empty();
             if self.send_head(head, end) {
                 self.give_rest(instead, None, end);
