@@ -96,6 +96,48 @@ impl Held {
     }
 }
 
+/// Bytes that count among those that are held, for as long as it lives.
+#[derive(Debug)]
+pub struct Holding {
+    bytes: usize,
+    crossing: Arc<Crossing>,
+}
+
+impl Holding {
+    /// None so far.
+    #[must_use]
+    pub fn new(crossing: &Arc<Crossing>) -> Self {
+        Self {
+            bytes: 0,
+            crossing: Arc::clone(crossing),
+        }
+    }
+
+    /// `n` bytes more are held.
+    pub fn add(&mut self, n: usize) {
+        self.bytes += n;
+        self.crossing.context.held.add(n);
+    }
+
+    /// How many they are.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there may be more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.crossing.context.held.has_room(self.bytes)
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.crossing.context.held.sub(self.bytes);
+    }
+}
+
 /// One proxy, as the pipeline sees it.
 #[derive(Debug)]
 pub struct Crossing {

@@ -295,18 +295,6 @@ impl Witness {
         self.note(|r| r.faults.iter().any(|f| f.injected))
     }
 
-    /// The cause that later operations of the connection have when this one ended it.
-    #[must_use]
-    pub fn injected_cause(&self) -> Option<Cause> {
-        self.note(|r| {
-            let fault = r.faults.iter().find(|f| f.injected)?;
-            Some(match &*fault.kind {
-                "partition" => Cause::Partition(fault.rule.clone()),
-                _ => Cause::Rule(fault.rule.clone()),
-            })
-        })
-    }
-
     /// A partition has cut this operation: recorded and counted once.
     pub fn cut(&self, cut: &Cut, phase: Phase) {
         let partition = &cut.partition.partition.name;

@@ -89,6 +89,12 @@ impl Lane {
         self.queue.pieces.is_empty()
     }
 
+    /// Whether something holds the first of them.
+    pub(super) fn is_held(&self) -> bool {
+        let first = self.queue.pieces.front();
+        first.is_some_and(|piece| !piece.hold.is_none())
+    }
+
     /// The position up to which bytes were put in, but for those that were thrown away.
     pub(super) fn taken(&self) -> u64 {
         self.written + self.queue.bytes as u64

@@ -11,6 +11,7 @@ mod answers;
 mod core;
 mod ends;
 mod exchange;
+mod flow;
 mod requests;
 mod untold;
 
@@ -90,8 +91,11 @@ struct Tap {
     /// When to ask next for acknowledgements, and how long after that again.
     look: Option<(Instant, Duration)>,
     settle: Option<Instant>,
-    /// When a byte last moved, since the client has said that it would say no more.
-    moved: Option<Instant>,
+    /// When a byte last moved, since the client has said that it would say no more, and how many
+    /// had been written then.
+    moved: Option<(Instant, u64)>,
+    /// The client was not read, for want of room.
+    stalled: bool,
     watch: Watch,
 }
 
@@ -109,6 +113,7 @@ impl Tap {
             look: None,
             settle: None,
             moved: None,
+            stalled: false,
         }
     }
 
@@ -129,10 +134,10 @@ impl Tap {
                 return Poll::Ready(());
             }
             self.core.answer_locally();
-            self.core.poll_wanted(cx);
+            let kept = self.core.poll_kept(cx);
             self.core.answer_locally();
             let down = self.pump_down(cx, &mut deadline);
-            if !up && !down {
+            if !up && !down && !kept {
                 break;
             }
             self.moved = None;
@@ -144,6 +149,10 @@ impl Tap {
         // What was still under way when the process began to stop may have ended just now.
         if self.is_stopped() || self.is_over(&mut deadline) {
             return Poll::Ready(());
+        }
+        if self.stalled && self.core.has_room(&mut None) {
+            // It has got room since it was asked.
+            cx.waker().wake_by_ref();
         }
         if let Some(at) = deadline
             && self.watch.poll_deadline(cx, at)
@@ -269,6 +278,7 @@ impl Tap {
         // Bytes that had waited may now have to be dialled for.
         let moved = core.from_client.len() < waiting;
         let room = core.has_room(deadline);
+        self.stalled = !room;
         let Some(client) = self.client.as_mut().filter(|peer| !peer.eof && room) else {
             return moved;
         };
@@ -308,7 +318,7 @@ impl Tap {
     fn pump_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
         self.flush_down(cx, deadline);
         let core = &mut self.core;
-        let sunk = core.fate.is_some() || core.client_gone;
+        let sunk = core.is_sunk();
         let cut = core.session.cuts().silences(Direction::Downstream);
         let room = !core.awaits_copy() && (sunk || core.down.has_room(cut, deadline));
         let Upstream::Open(upstream) = &mut self.upstream else {
@@ -358,11 +368,11 @@ impl Tap {
                     if upstream.truncated {
                         core.note_truncated();
                     }
-                    core.upstream_ended(None, &blame);
+                    core.upstream_ended(cx, None, &blame);
                 }
             }
             Poll::Ready(Read::Broken(error)) => {
-                core.upstream_ended(Some(&error), &blame);
+                core.upstream_ended(cx, Some(&error), &blame);
                 core.fate.get_or_insert((Then::Reset, None));
                 self.upstream = Upstream::Gone;
             }

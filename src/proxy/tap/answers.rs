@@ -4,24 +4,42 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::Core;
-use super::exchange::encode;
+use super::exchange::{Wanted, Way, encode};
+use super::flow::{Flow, Kept};
 use super::requests::refusal_answer;
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, Then};
 use crate::operation::{Direction, Phase, Response};
-use crate::pipeline::{Edits, Hold};
-use crate::protocol::http1::{Body, Refusal, ResponseHead, scratch};
+use crate::pipeline::Hold;
+use crate::protocol::http1::{Asked, Body, Refusal, ResponseFramer, ResponseHead, scratch};
 use crate::protocol::{Eof, Event};
-use crate::proxy::copy::MOST_KEPT;
 use crate::proxy::edit;
 use crate::proxy::peer::{Peer, TRUNCATED};
 
-/// The head of an answer that is kept, without what frames its body.
-fn captured(head: &ResponseHead<'_, '_>) -> Answer {
+/// A part of an answer.
+#[derive(Clone, Copy)]
+enum Part<'b, 's> {
+    Head(&'s ResponseHead<'b, 's>),
+    Content,
+    /// What only carries the body.
+    Framing,
+}
+
+impl Part<'_, '_> {
+    fn body(content: bool) -> Self {
+        match content {
+            true => Self::Content,
+            false => Self::Framing,
+        }
+    }
+}
+
+/// An answer that was kept, as faults see it: without what frames its body.
+fn read_whole(asked: Asked, kept: &[u8]) -> Option<Answer> {
     const FRAMING: [&str; 5] = [
         "content-length",
         "transfer-encoding",
@@ -29,14 +47,35 @@ fn captured(head: &ResponseHead<'_, '_>) -> Answer {
         "connection",
         "keep-alive",
     ];
-    let headers = head.headers.iter();
-    let kept = headers.filter(|h| !FRAMING.iter().any(|name| h.name.eq_ignore_ascii_case(name)));
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    Answer {
-        status: head.status,
-        headers: kept.map(|h| (h.name.to_owned(), text(h.value))).collect(),
-        body: Bytes::new(),
+    let mut framer = ResponseFramer::default();
+    let (mut answer, mut body, mut at) = (None, BytesMut::new(), 0);
+    loop {
+        at += match framer.next(&kept[at..], &mut scratch(), Some(asked)) {
+            Ok(Event::Head { len, head }) => {
+                let headers = head.headers.iter();
+                let kept = headers
+                    .filter(|h| !FRAMING.iter().any(|name| h.name.eq_ignore_ascii_case(name)));
+                answer = Some(Answer {
+                    status: head.status,
+                    headers: kept.map(|h| (h.name.to_owned(), text(h.value))).collect(),
+                    body: Bytes::new(),
+                });
+                len
+            }
+            Ok(Event::Body { len, content }) => {
+                if content {
+                    body.extend_from_slice(&kept[at..at + len]);
+                }
+                len
+            }
+            _ => break,
+        };
     }
+    answer.map(|answer| Answer {
+        body: body.freeze(),
+        ..answer
+    })
 }
 
 impl Core {
@@ -71,11 +110,11 @@ impl Core {
     fn frame_answers(
         &mut self,
         cx: &mut Context<'_>,
-        mut client: Option<&mut Peer>,
+        client: Option<&mut Peer>,
         data: &[u8],
     ) -> usize {
         let mut at = 0;
-        let mut run: Range<usize> = 0..0;
+        let mut flow = Flow::new(cx, client, data);
         let mut framer = std::mem::take(&mut self.responses);
         // While an answer waits for a copy's, what follows it has to wait as well.
         while !self.awaits_copy() {
@@ -85,47 +124,30 @@ impl Core {
             let asked = front.map(|exchange| exchange.asked);
             match framer.next(&data[at..], &mut scratch, asked) {
                 Ok(Event::Head { len, head }) => {
-                    let position = self.down.taken() + run.len() as u64;
-                    let (hold, edits) = self.answer_head(&head, position);
-                    let part = at..at + len;
-                    if edits.is_empty() {
-                        self.give(cx, client.as_deref_mut(), data, part, false, hold, &mut run);
-                    } else {
-                        let before = std::mem::replace(&mut run, part.end..part.end);
-                        self.pass_down(cx, client.as_deref_mut(), &data[before]);
-                        self.give_edited(&data[part], &head, hold, &edits);
-                    }
+                    self.answer_head(&head);
+                    self.give(&mut flow, at..at + len, Part::Head(&head));
                     at += len;
                 }
                 Ok(Event::Body { len, content }) => {
-                    let part = at..at + len;
-                    self.give(
-                        cx,
-                        client.as_deref_mut(),
-                        data,
-                        part,
-                        content,
-                        Hold::default(),
-                        &mut run,
-                    );
+                    self.give(&mut flow, at..at + len, Part::body(content));
                     at += len;
                 }
                 Ok(Event::End) => {
-                    self.pass_down(cx, client.as_deref_mut(), &data[run.clone()]);
-                    run = at..at;
-                    self.end_answer();
+                    self.pass_down(&mut flow);
+                    self.end_answer(flow.cx);
                     // The next answer may be the proxy's own.
                     self.answer_locally();
                 }
                 Ok(Event::Tunnel) => {
-                    self.pass_down(cx, client, &data[at..]);
-                    self.responses = framer;
-                    return data.len();
+                    if !self.is_sunk() {
+                        flow.gather(at..data.len());
+                    }
+                    at = data.len();
+                    break;
                 }
                 Ok(Event::More | Event::Held) => break,
                 Err(refusal) => {
-                    self.pass_down(cx, client.as_deref_mut(), &data[run.clone()]);
-                    run = at..at;
+                    self.pass_down(&mut flow);
                     self.refuse_answer(refusal);
                     at = data.len();
                     break;
@@ -133,28 +155,24 @@ impl Core {
             }
         }
         self.responses = framer;
-        self.pass_down(cx, client, &data[run]);
+        self.pass_down(&mut flow);
         at
     }
 
-    fn answer_head(&mut self, head: &ResponseHead<'_, '_>, position: u64) -> (Hold, Edits) {
-        let nothing = (Hold::default(), Edits::new());
-        let sunk = self.fate.is_some();
-        let Some(exchange) = self.awaiting.front_mut() else {
-            return nothing;
+    /// The head of an answer was read: asks what is to be done with the answer.
+    fn answer_head(&mut self, head: &ResponseHead<'_, '_>) {
+        let sunk = self.is_sunk();
+        let Some(exchange) = self.awaiting.front_mut().filter(|_| !head.interim) else {
+            return;
         };
-        if head.interim {
-            return nothing;
-        }
         exchange.status = Some(head.status);
         exchange.last = !head.keep_alive && head.body != Body::Tunnel;
         exchange.operation.witness.answered(0, Some(head.status));
-        exchange.answer = position..position;
         if exchange.asked.connect || exchange.asked.upgrade {
             self.switched = Some(head.body == Body::Tunnel);
         }
         if sunk {
-            return nothing;
+            return;
         }
         let response = Response {
             status: head.status,
@@ -162,70 +180,36 @@ impl Core {
             length: head.content_length,
         };
         let action = self.session.response(&mut exchange.operation, &response);
+        if self.client_ended {
+            exchange.operation.moved_on();
+        }
         if let Some((then, receipt)) = action.discard {
             receipt.injected(Phase::Response);
-            self.dead_end = exchange.operation.witness.injected_cause();
+            exchange.operation.witness.blame(receipt.cause());
+            self.dead_end = Some(receipt.cause());
             exchange.losing = Some((then, receipt));
-        } else if exchange.operation.captures() && head.body != Body::Tunnel {
-            exchange.captured = Some(captured(head));
+        } else {
+            exchange.captures = exchange.operation.captures() && head.body != Body::Tunnel;
+            let clear = action.hold.is_none() && action.edits.is_empty();
+            exchange.way = (!clear).then(|| Way {
+                arrived: clock::now(),
+                hold: action.hold,
+                edits: action.edits,
+            });
         }
-        (action.hold, action.edits)
     }
 
-    /// Sends an altered head on to the client, and the body that it announces if that is another one.
-    fn give_edited(
-        &mut self,
-        bytes: &[u8],
-        head: &ResponseHead<'_, '_>,
-        hold: Hold,
-        edits: &Edits,
-    ) {
-        let sunk = self.fate.is_some() || self.client_gone;
+    /// Gives a part of the answer under way to the client, keeps it, or lets it go nowhere.
+    fn give(&mut self, flow: &mut Flow<'_, '_>, at: Range<usize>, part: Part<'_, '_>) {
+        let sunk = self.is_sunk();
         let Some(exchange) = self.awaiting.front_mut() else {
             return;
         };
-        exchange.answer_bytes += bytes.len();
+        exchange.answer_bytes += at.len();
         if sunk {
-            return;
-        }
-        let has_body = !matches!(head.body, Body::None | Body::Tunnel)
-            || !exchange.asked.head && head.content_length == Some(0);
-        let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
-        let body = body.filter(|_| has_body);
-        let which = edits.iter().map(|(edit, _)| &**edit);
-        let mut edited = edit::head(bytes, which, body.as_ref().map(Bytes::len));
-        (exchange.sinks_answer, exchange.replaced) = (body.is_some(), body.is_some());
-        edited.extend_from_slice(&body.unwrap_or_default());
-        for (_, receipt) in edits {
-            receipt.injected(Phase::Response);
-        }
-        if exchange.keeps_answer() {
-            exchange.first.extend_from_slice(&edited);
-            return;
-        }
-        self.down
-            .push(edited.into(), clock::now(), hold, Phase::Response);
-        exchange.answer.end = self.down.taken();
-    }
-
-    /// Sends bytes of the answer under way on to the client, or nowhere.
-    #[allow(clippy::too_many_arguments)]
-    fn give(
-        &mut self,
-        cx: &mut Context<'_>,
-        client: Option<&mut Peer>,
-        data: &[u8],
-        part: Range<usize>,
-        content: bool,
-        hold: Hold,
-        run: &mut Range<usize>,
-    ) {
-        let sunk = self.fate.is_some() || self.client_gone;
-        let Some(exchange) = self.awaiting.front_mut() else {
-            return;
-        };
-        exchange.answer_bytes += part.len();
-        if sunk {
+            if exchange.begun {
+                exchange.withhold();
+            }
             if self.lost_at.is_some() {
                 self.lost_at = Some(clock::now());
             }
@@ -234,76 +218,166 @@ impl Core {
         if exchange.losing.is_some() {
             return;
         }
-        if exchange.sinks_answer {
-            exchange.withhold();
-            return;
-        }
-        if content && exchange.operation.acts_on_body(Direction::Downstream) {
-            let bytes = Bytes::copy_from_slice(&data[part.clone()]);
-            let action = exchange
-                .operation
-                .on_body(Direction::Downstream, bytes, clock::now());
-            let before = std::mem::replace(run, part.end..part.end);
-            self.pass_down(cx, client, &data[before]);
-            let passed: usize = action.pieces.iter().map(|(bytes, _)| bytes.len()).sum();
-            let sinks = self.act_on_body(Direction::Downstream, action);
-            if let Some(exchange) = self.awaiting.front_mut() {
-                if passed < part.len() {
-                    exchange.withhold();
-                }
-                exchange.sinks_answer |= sinks;
-                exchange.answer.end = self.down.taken();
-            }
-            return;
-        }
         if exchange.keeps_answer() {
-            // Kept, in case the wanted one never comes.
-            if exchange.first.len() + part.len() <= MOST_KEPT {
-                exchange.keep_answer(&data[part], content);
+            let crossing = self.session.crossing();
+            let kept = exchange.kept.get_or_insert_with(|| Kept::new(crossing));
+            if kept.push(&flow.data[at.clone()]) {
                 return;
             }
             // Too long to keep: the client gets this one after all.
-            exchange.wanted = None;
-            exchange.captured = None;
-            let kept = exchange.first.split().freeze();
-            exchange.answer = self.down.taken()..self.down.taken();
-            self.down
-                .push(kept, clock::now(), Hold::default(), Phase::Response);
+            self.pass_down(flow);
+            self.release(flow.cx);
         }
-        if hold.is_none() && run.end == part.start {
-            run.end = part.end;
+        self.send(flow, at, part);
+    }
+
+    /// Sends a part of the answer under way on to the client.
+    fn send(&mut self, flow: &mut Flow<'_, '_>, at: Range<usize>, part: Part<'_, '_>) {
+        let Some(exchange) = self.awaiting.front_mut() else {
             return;
+        };
+        match part {
+            Part::Head(head) if !head.interim => {
+                let position = self.down.taken() + flow.gathered() as u64;
+                exchange.answer = position..position;
+                exchange.begun = true;
+                if let Some(way) = exchange.way.take() {
+                    self.pass_down(flow);
+                    self.send_head(&flow.data[at], head, way);
+                    return;
+                }
+            }
+            _ if exchange.sinks_answer => {
+                exchange.withhold();
+                return;
+            }
+            Part::Content if exchange.operation.acts_on_body(Direction::Downstream) => {
+                self.pass_down(flow);
+                self.send_body(Bytes::copy_from_slice(&flow.data[at]));
+                return;
+            }
+            _ => {}
         }
-        let before = std::mem::replace(run, part.end..part.end);
-        self.pass_down(cx, client, &data[before]);
-        if hold.is_none() {
-            *run = part;
-        } else {
-            let bytes = Bytes::copy_from_slice(&data[part]);
-            self.down.push(bytes, clock::now(), hold, Phase::Response);
+        let before = flow.gather(at);
+        self.pass(flow, before);
+    }
+
+    /// Sends a head on to the client, altered, and the body that it announces if that is another one.
+    fn send_head(&mut self, bytes: &[u8], head: &ResponseHead<'_, '_>, way: Way) {
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
+        let has_body = match head.body {
+            Body::Tunnel => false,
+            // Of those without a body some may have one.
+            Body::None => !exchange.asked.head && !matches!(head.status, 204 | 304),
+            _ => true,
+        };
+        let edits = || way.edits.iter().filter(|(_, by)| !by.is_lifted());
+        let body = edits().rev().find_map(|(edit, _)| edit.body.clone());
+        let body = body.filter(|_| has_body);
+        let which = edits().map(|(edit, _)| &**edit);
+        let bytes = match edits().next() {
+            Some(_) => edit::head(bytes, which, body.as_ref().map(Bytes::len)).into(),
+            None => Bytes::copy_from_slice(bytes),
+        };
+        for (_, receipt) in edits() {
+            receipt.injected(Phase::Response);
+        }
+        self.down
+            .push(bytes, way.arrived, way.hold, Phase::Response);
+        exchange.answer.end = self.down.taken();
+        if let Some(body) = body {
+            self.send_body(body);
+            if let Some(exchange) = self.awaiting.front_mut() {
+                (exchange.sinks_answer, exchange.replaced) = (true, true);
+            }
         }
     }
 
-    fn pass_down(&mut self, cx: &mut Context<'_>, client: Option<&mut Peer>, bytes: &[u8]) {
+    /// Sends bytes of the body on to the client, or what faults leave of them.
+    fn send_body(&mut self, bytes: Bytes) {
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
+        let (len, now) = (bytes.len(), clock::now());
+        let action = exchange
+            .operation
+            .on_body(Direction::Downstream, bytes, now);
+        let passed: usize = action.pieces.iter().map(|(bytes, _)| bytes.len()).sum();
+        let sinks = self.act_on_body(Direction::Downstream, action);
+        if let Some(exchange) = self.awaiting.front_mut() {
+            if passed < len {
+                exchange.withhold();
+            }
+            exchange.sinks_answer |= sinks;
+            exchange.answer.end = self.down.taken();
+        }
+    }
+
+    /// Sends what is gathered.
+    fn pass_down(&mut self, flow: &mut Flow<'_, '_>) {
+        let bytes = flow.take();
+        self.pass(flow, bytes);
+    }
+
+    fn pass(&mut self, flow: &mut Flow<'_, '_>, bytes: &[u8]) {
         if !bytes.is_empty() {
+            let client = flow.peer.as_deref_mut();
             let client = client.filter(|_| !self.session.cuts().silent[1]);
-            self.down.pass(cx, client, bytes);
+            self.down.pass(flow.cx, client, bytes);
         }
         // An answer is partly on its way as soon as its bytes are taken.
         if let Some(exchange) = self.awaiting.front_mut()
-            && exchange.status.is_some()
-            && !self.client_gone
+            && exchange.begun
         {
             exchange.answer.end = self.down.taken();
         }
     }
 
+    /// Sends what was kept of the answer under way, as if it had come now.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return;
+        };
+        (exchange.wanted, exchange.captures) = (None, false);
+        if let Some(kept) = exchange.kept.take() {
+            self.send_whole(cx, &kept.freeze());
+        }
+    }
+
+    /// Sends an answer in the place of the one under way, or as much of it as there is.
+    fn send_whole(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        let asked = self.awaiting.front().map(|exchange| exchange.asked);
+        let mut flow = Flow::new(cx, None, bytes);
+        let mut framer = ResponseFramer::default();
+        let mut at = 0;
+        loop {
+            let mut scratch = scratch();
+            at += match framer.next(&bytes[at..], &mut scratch, asked) {
+                Ok(Event::Head { len, head }) => {
+                    self.send(&mut flow, at..at + len, Part::Head(&head));
+                    len
+                }
+                Ok(Event::Body { len, content }) => {
+                    self.send(&mut flow, at..at + len, Part::body(content));
+                    len
+                }
+                _ => break,
+            };
+        }
+        self.pass_down(&mut flow);
+    }
+
     /// The answer under way has been read to its end.
-    fn end_answer(&mut self) {
+    fn end_answer(&mut self, cx: &mut Context<'_>) {
+        let sunk = self.is_sunk();
         let Some(exchange) = self.awaiting.front_mut() else {
             return;
         };
         match self.switched.take() {
+            // Behind a lost answer nothing goes anywhere, whatever it is.
+            Some(true) if sunk || exchange.losing.is_some() => {}
             Some(true) => {
                 self.tunnel = true;
                 self.requests.tunnel();
@@ -312,12 +386,12 @@ impl Core {
             None => {}
         }
         exchange.end_answer();
-        if self.fate.is_some() || self.client_gone {
+        if sunk {
             self.move_on();
             return;
         }
-        if exchange.captured.is_some() {
-            self.show_answer();
+        if exchange.captures {
+            self.show_answer(cx);
         }
         let Some(exchange) = self.awaiting.front_mut() else {
             return;
@@ -325,31 +399,28 @@ impl Core {
         if let Some((then, receipt)) = exchange.losing.take() {
             // A copy's answer is lost as well.
             exchange.wanted = None;
-            if let Then::Raw(bytes) = then {
+            let instead = match then {
+                Then::Raw(bytes) => Some((None, Bytes::from_static(bytes))),
+                Then::Status(status) => {
+                    let answer = Answer {
+                        status,
+                        headers: Vec::new(),
+                        body: Bytes::new(),
+                    };
+                    Some((Some(status), encode(&answer, exchange.asked, None)))
+                }
+                _ => None,
+            };
+            if let Some((status, bytes)) = instead {
                 exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
-                exchange.outcome = Outcome::Substituted;
-                exchange.status = None;
-                let bytes = Bytes::from_static(bytes);
-                self.down
-                    .push(bytes, clock::now(), Hold::default(), Phase::Response);
-            }
-            if let Then::Status(status) = then {
-                let answer = Answer {
-                    status,
-                    headers: Vec::new(),
-                    body: Bytes::new(),
-                };
-                let bytes = encode(&answer, exchange.asked, None);
-                exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
-                exchange.outcome = Outcome::Substituted;
-                exchange.status = Some(status);
+                (exchange.outcome, exchange.status) = (Outcome::Substituted, status);
                 self.down
                     .push(bytes, clock::now(), Hold::default(), Phase::Response);
             }
             self.fate = Some((then, Some(receipt)));
         }
         let ends = exchange.last && !exchange.awaits_copy();
-        // If its answer is to be a copy's, it stays: see `poll_wanted`.
+        // If its answer is to be a copy's, it stays: see `poll_kept`.
         self.move_on();
         if ends {
             self.end_after_last();
@@ -358,32 +429,26 @@ impl Core {
 
     /// The answer that was kept for faults to see is whole: sends it on, or what they put in its
     /// place.
-    fn show_answer(&mut self) {
+    fn show_answer(&mut self, cx: &mut Context<'_>) {
         let Some(exchange) = self.awaiting.front_mut() else {
             return;
         };
-        let Some(answer) = exchange.captured.take() else {
-            return;
-        };
-        let kept = exchange.first.split().freeze();
-        let bytes = match exchange.operation.on_answer(&answer) {
-            None if exchange.wanted.is_some() => {
-                // It stays kept, for another reason.
-                exchange.first.extend_from_slice(&kept);
-                return;
-            }
-            None => kept,
+        exchange.captures = false;
+        let kept = exchange.kept.as_ref().map_or(&[][..], |kept| kept.as_ref());
+        let answer = read_whole(exchange.asked, kept);
+        match answer.and_then(|answer| exchange.operation.on_answer(&answer)) {
+            // It stays kept, for another reason.
+            None if exchange.wanted.is_some() => {}
+            None => self.release(cx),
             Some((instead, receipt)) => {
                 receipt.injected(Phase::Response);
-                exchange.wanted = None;
+                (exchange.wanted, exchange.kept) = (None, None);
                 exchange.outcome = Outcome::Substituted;
                 exchange.status = Some(instead.status);
-                encode(&instead, exchange.asked, (!exchange.last).then_some(1))
+                let bytes = encode(&instead, exchange.asked, (!exchange.last).then_some(1));
+                self.send_whole(cx, &bytes);
             }
-        };
-        exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
-        self.down
-            .push(bytes, clock::now(), Hold::default(), Phase::Response);
+        }
     }
 
     /// Whether the front exchange has its own answer, but is to get that of a copy.
@@ -391,41 +456,46 @@ impl Core {
         self.awaiting.front().is_some_and(|e| e.awaits_copy())
     }
 
-    /// Gives the client the answer to a copy, when it has come, or the first when it can't come.
-    pub(super) fn poll_wanted(&mut self, cx: &mut Context<'_>) {
-        let sunk = self.fate.is_some() || self.client_gone;
-        let front = self.awaiting.front_mut();
-        let Some(exchange) = front.filter(|e| e.awaits_copy()) else {
-            return;
+    /// Gives the client the answer to a copy, when it has come; what was kept, once nothing keeps it.
+    /// Answers whether that has changed anything.
+    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> bool {
+        let sunk = self.is_sunk();
+        let Some(exchange) = self.awaiting.front_mut() else {
+            return false;
         };
+        if !exchange.captures && exchange.wanted.is_none() {
+            return false;
+        }
         if sunk {
             // It would be taken for the answer that was lost before it.
-            exchange.wanted = None;
+            (exchange.wanted, exchange.captures, exchange.kept) = (None, false, None);
             self.move_on();
-            return;
+            return true;
         }
-        let Some(wanted) = &mut exchange.wanted else {
-            return;
-        };
-        let Poll::Ready(copy) = Pin::new(wanted).poll(cx) else {
-            return;
-        };
-        let bytes = match copy {
-            Ok(whole) => {
+        exchange.captures &= exchange.operation.captures();
+        if let Some(Wanted::Coming(copy)) = &mut exchange.wanted
+            && let Poll::Ready(copy) = Pin::new(copy).poll(cx)
+        {
+            exchange.wanted = copy.ok().map(Wanted::Here);
+        }
+        if exchange.answered && matches!(exchange.wanted, Some(Wanted::Here(_))) {
+            if let Some(Wanted::Here(whole)) = exchange.wanted.take() {
                 (exchange.status, exchange.last) = (Some(whole.status), whole.last);
-                whole.bytes
+                exchange.kept = None;
+                self.send_whole(cx, &whole.bytes);
             }
-            Err(_) => exchange.first.split().freeze(),
-        };
-        let ends = exchange.last;
-        exchange.wanted = None;
-        exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
-        self.down
-            .push(bytes, clock::now(), Hold::default(), Phase::Response);
+        } else if !exchange.captures && exchange.wanted.is_none() {
+            self.release(cx);
+        } else {
+            return false;
+        }
+        let front = self.awaiting.front();
+        let ends = front.is_some_and(|exchange| exchange.answered && exchange.last);
         self.move_on();
         if ends {
             self.end_after_last();
         }
+        true
     }
 
     /// An answer was the connection's last: the client would take nothing behind it for another.
@@ -468,10 +538,19 @@ impl Core {
     }
 
     /// The upstream will say no more, by the doing of `blame`.
-    pub(super) fn upstream_ended(&mut self, broken: Option<&std::io::Error>, blame: &Cause) {
+    pub(super) fn upstream_ended(
+        &mut self,
+        cx: &mut Context<'_>,
+        broken: Option<&std::io::Error>,
+        blame: &Cause,
+    ) {
         let ends = self.responses.eof(self.from_upstream.len());
         if broken.is_none() && ends == Eof::EndsMessage {
-            self.end_answer();
+            self.end_answer(cx);
+        }
+        if !self.is_sunk() && self.awaiting.front().is_some_and(|e| !e.answered) {
+            // What was kept of an answer that never ends is what the client would have got.
+            self.release(cx);
         }
         for exchange in self
             .awaiting

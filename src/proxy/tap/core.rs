@@ -55,6 +55,8 @@ pub(super) struct Core {
     /// the rule is lifted, if one keeps it hanging: it is closed).
     pub(super) fate: Option<(Then, Option<Receipt>)>,
     pub(super) client_gone: bool,
+    /// The client will say no more, or is gone.
+    pub(super) client_ended: bool,
     pub(super) upstream_unusable: bool,
     /// The final answer to a request for another protocol: whether it switched.
     pub(super) switched: Option<bool>,
@@ -91,6 +93,7 @@ impl Core {
             dead_end: None,
             fate: None,
             client_gone: false,
+            client_ended: false,
             upstream_unusable: false,
             switched: None,
             tunnel: false,
@@ -148,7 +151,8 @@ impl Core {
     }
 
     /// The client will say no more: answers that wait for that need not.
-    pub(super) fn moved_on(&self) {
+    pub(super) fn moved_on(&mut self) {
+        self.client_ended = true;
         for exchange in self.awaiting.iter().chain(&self.telling) {
             exchange.operation.moved_on();
         }
@@ -168,20 +172,44 @@ impl Core {
         for receipt in action.altered {
             receipt.injected(Phase::Body);
         }
-        if let Some((then, receipt)) = action.discard {
-            receipt.injected(Phase::Body);
-            self.dead_end.get_or_insert(receipt.cause());
+        let (then, end, receipt) = match (action.discard, action.end) {
+            (Some((then, receipt)), _) => (Some(then), None, receipt),
+            (None, Some((end, receipt))) => (None, Some(end), receipt),
+            (None, None) => return false,
+        };
+        receipt.injected(Phase::Body);
+        let exchange = match direction {
+            Direction::Upstream => self.awaiting.back_mut(),
+            Direction::Downstream => self.awaiting.front_mut(),
+        };
+        let Some(exchange) = exchange else {
+            return true;
+        };
+        exchange.operation.witness.blame(receipt.cause());
+        match direction {
+            // What is not whole is delivered no second time.
+            Direction::Upstream => {
+                exchange.keeping = None;
+                self.dead_end.get_or_insert(receipt.cause());
+            }
+            Direction::Downstream => self.dead_end = Some(receipt.cause()),
+        }
+        if let Some(then) = then {
             self.lost_at = Some(now);
-            self.fate.get_or_insert((then, Some(receipt)));
-            return true;
-        }
-        if let Some((end, receipt)) = action.end {
-            receipt.injected(Phase::Body);
-            self.dead_end.get_or_insert(receipt.cause());
+            match direction {
+                Direction::Upstream => exchange.vanished = Some((then, receipt)),
+                Direction::Downstream => self.fate = Some((then, Some(receipt))),
+            }
+        } else if let Some(end) = end {
             self.finale.get_or_insert((direction, end, receipt));
-            return true;
         }
-        false
+        true
+    }
+
+    /// Whether nothing more goes to the client behind what is on its way.
+    pub(super) fn is_sunk(&self) -> bool {
+        let cut = matches!(self.finale, Some((Direction::Downstream, ..)));
+        self.fate.is_some() || self.client_gone || cut
     }
 
     /// Whether the client may be read.
@@ -191,9 +219,17 @@ impl Core {
         if self.dead_end.is_some() && !goes_on {
             return true;
         }
-        self.up
-            .has_room(self.session.cuts().silences(Direction::Upstream), deadline)
-            && self.awaiting.len() < MOST_AWAITING
+        let cuts = self.session.cuts();
+        // Between requests the next one waits until the answers to those before it have room.
+        let answers = !self.requests.is_idle()
+            || self
+                .down
+                .has_room(cuts.silences(Direction::Downstream), deadline);
+        answers
+            && self
+                .up
+                .has_room(cuts.silences(Direction::Upstream), deadline)
+            && self.awaiting.len() + self.telling.len() < MOST_AWAITING
             && !self.waits_for_copy()
             && (self.untold.is_some() || self.from_client.len() <= MAX_HEAD)
     }

@@ -52,6 +52,10 @@ impl Tap {
         let (Some((then, receipt)), None) = (&core.fate, self.ended) else {
             return;
         };
+        if matches!(core.finale, Some((Direction::Downstream, ..))) {
+            // That end is nearer.
+            return;
+        }
         let lifted = receipt.as_ref().is_some_and(Receipt::is_lifted);
         if let (Then::After(time), false) = (*then, lifted) {
             let due = core.lost_at.unwrap_or(core.session.accepted()) + time;
@@ -112,15 +116,21 @@ impl Tap {
             }
         }
         let standing = core.awaiting.iter().chain(&core.telling);
-        let ends = standing.flat_map(|exchange| &exchange.ends);
-        let in_force = ends.filter(|(_, _, receipt)| !receipt.is_lifted());
-        let Some((due, end, receipt)) = in_force.min_by_key(|(due, ..)| *due).cloned() else {
+        let ends = standing.flat_map(|exchange| {
+            let ends = exchange.ends.iter();
+            ends.map(|(due, end, receipt)| (*due, *end, receipt, &exchange.operation.witness))
+        });
+        // What was to end at once has gone nowhere: that can't be taken back.
+        let in_force = ends.filter(|(_, end, by, _)| end.after.is_zero() || !by.is_lifted());
+        let Some((due, end, receipt, witness)) = in_force.min_by_key(|(due, ..)| *due) else {
             return;
         };
         if due > now {
             sooner(deadline, due);
             return;
         }
+        let receipt = receipt.clone();
+        witness.blame(receipt.cause());
         core.dead_end.get_or_insert(receipt.cause());
         self.end_both(end, &receipt);
     }
@@ -142,6 +152,10 @@ impl Tap {
             upstream.send_fin();
         }
         core.up.clear();
+        if let Some(exchange) = core.awaiting.back_mut() {
+            // What is still read of a request has nowhere to go.
+            exchange.sinks_body = true;
+        }
         let then = if hits(Side::Client) {
             Then::Reset
         } else {
@@ -174,6 +188,9 @@ impl Tap {
                 if waits {
                     if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
                         self.core.settle();
+                    } else if self.client.as_ref().and_then(Peer::broken).is_some() {
+                        // Where it is not read, this alone tells.
+                        self.lose_client();
                     } else {
                         let pause = (pause * 2).min(Duration::from_secs(1));
                         self.look = Some((now + pause, pause));
@@ -252,12 +269,15 @@ impl Tap {
     /// too long since the client ended: who has gone looks like one who half-closed.
     pub(super) fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
         let core = &self.core;
-        let held = !core.up.is_empty() || !core.down.is_empty() || core.awaits_copy();
+        let held = core.up.is_held() || core.down.is_held() || core.awaits_copy();
         if held || core.session.cuts().silent != [false; 2] {
             return false;
         }
         let now = clock::now();
-        let until = *self.moved.get_or_insert(now) + core.session.crossing().context.half_close;
+        let written = core.up.written() + core.down.written();
+        let still = self.moved.filter(|(_, before)| *before == written);
+        let (since, _) = *self.moved.insert(still.unwrap_or((now, written)));
+        let until = since + core.session.crossing().context.half_close;
         sooner(deadline, until);
         until <= now
     }

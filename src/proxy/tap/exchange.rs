@@ -4,10 +4,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::flow::Kept;
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{Answer, End, Then, When};
-use crate::pipeline::{Hold, Operation, Receipt};
+use crate::pipeline::{Edits, Hold, Operation, Receipt};
 use crate::protocol::http1::{Asked, RequestHead};
 use crate::proxy::copy::{self, Towards};
 
@@ -22,6 +23,8 @@ pub(super) enum Route {
         bytes: Bytes,
         status: u16,
         hold: Hold,
+        /// Since when.
+        arrived: Instant,
         /// The connection ends after it.
         close: bool,
     },
@@ -34,9 +37,26 @@ pub(super) enum Route {
 /// A copy of the request is being kept, to be delivered again.
 #[derive(Debug)]
 pub(super) struct Keeping {
-    pub(super) bytes: BytesMut,
+    pub(super) kept: Kept,
     pub(super) again: Vec<(crate::faults::Again, Receipt)>,
     pub(super) hold: Hold,
+}
+
+/// The answer that the client gets instead of the first.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// When it comes.
+    Coming(oneshot::Receiver<copy::Whole>),
+    /// Once the first is whole.
+    Here(copy::Whole),
+}
+
+/// What is to be done with an answer that is to go to the client.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) arrived: Instant,
+    pub(super) hold: Hold,
+    pub(super) edits: Edits,
 }
 
 /// One request with its answer.
@@ -67,18 +87,24 @@ pub(super) struct Exchange {
     pub(super) replaced: bool,
     /// When, unless it is over before, its connection ends, and how.
     pub(super) ends: Vec<(Instant, End, Receipt)>,
+    /// Bytes of the request went nowhere; once it is its turn, this becomes of the client.
+    pub(super) vanished: Option<(Then, Receipt)>,
     /// The answer is kept until it is whole, and shown to faults.
-    pub(super) captured: Option<Answer>,
-    /// The answer that the client gets instead of the first, when it comes.
-    pub(super) wanted: Option<oneshot::Receiver<copy::Whole>>,
-    /// The upstream's own answer, while another one is wanted.
-    pub(super) first: BytesMut,
+    pub(super) captures: bool,
+    /// Another answer is to take the place of the first.
+    pub(super) wanted: Option<Wanted>,
+    /// The upstream's own answer, while it is kept.
+    pub(super) kept: Option<Kept>,
+    /// What is to be done with the answer once its head is sent on; `None`: nothing.
+    pub(super) way: Option<Way>,
     pub(super) status: Option<u16>,
     /// Nothing may follow the answer on this connection.
     pub(super) last: bool,
     pub(super) answer_bytes: usize,
     /// The answer goes nowhere; after its end, this becomes of the client.
     pub(super) losing: Option<(Then, Receipt)>,
+    /// The head of the upstream's answer, or of one in its place, is on its way to the client.
+    pub(super) begun: bool,
     /// Where its answer began and ends in the lane to the client.
     pub(super) answer: std::ops::Range<u64>,
     pub(super) outcome: Outcome,
@@ -105,13 +131,16 @@ impl Exchange {
             sinks_answer: false,
             replaced: false,
             ends: Vec::new(),
-            captured: None,
+            vanished: None,
+            captures: false,
             wanted: None,
-            first: BytesMut::new(),
+            kept: None,
+            way: None,
             status: None,
             last: false,
             answer_bytes: 0,
             losing: None,
+            begun: false,
             answer: 0..0,
             outcome: Outcome::Answered,
             is_told: false,
@@ -131,13 +160,10 @@ impl Exchange {
 
     /// Keeps bytes for copies.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
-        if let Some(keeping) = &mut self.keeping {
-            if keeping.bytes.len() + bytes.len() > copy::MOST_KEPT {
-                // Too long to be kept: its rule counts as selected, not injected.
-                self.keeping = None;
-            } else {
-                keeping.bytes.extend_from_slice(bytes);
-            }
+        let keeping = self.keeping.as_mut();
+        if keeping.is_some_and(|keeping| !keeping.kept.push(bytes)) {
+            // Too long to be kept: its rule counts as selected, not injected.
+            self.keeping = None;
         }
     }
 
@@ -150,7 +176,7 @@ impl Exchange {
 
     /// Delivers the request again, as often as its rules say.
     pub(super) fn send_copies(&mut self, keeping: Keeping, towards: &Towards) {
-        let bytes = keeping.bytes.freeze();
+        let bytes = keeping.kept.freeze();
         let due = keeping.hold.due(clock::now());
         for (again, receipt) in keeping.again {
             for n in 1..=again.copies {
@@ -161,7 +187,7 @@ impl Exchange {
                     && self.status.is_none()
                 {
                     let (client, wanted) = oneshot::channel();
-                    self.wanted = Some(wanted);
+                    self.wanted = Some(Wanted::Coming(wanted));
                     copy::Answer::Wanted(self.asked, client)
                 } else {
                     copy::Answer::Message(self.asked)
@@ -185,17 +211,7 @@ impl Exchange {
 
     /// Whether the answer is kept back, for a copy's or until it is whole.
     pub(super) fn keeps_answer(&self) -> bool {
-        self.status.is_some() && (self.wanted.is_some() || self.captured.is_some())
-    }
-
-    /// Keeps bytes of the answer back.
-    pub(super) fn keep_answer(&mut self, bytes: &[u8], content: bool) {
-        self.first.extend_from_slice(bytes);
-        if let Some(captured) = self.captured.as_mut().filter(|_| content) {
-            let mut body = BytesMut::from(std::mem::take(&mut captured.body));
-            body.extend_from_slice(bytes);
-            captured.body = body.freeze();
-        }
+        self.status.is_some() && (self.wanted.is_some() || self.captures)
     }
 
     /// Bytes of the answer are kept from the client.
@@ -253,8 +269,11 @@ impl Exchange {
         let witness = &self.operation.witness;
         let bytes = written.saturating_sub(self.answer.start);
         if self.answer.end > self.answer.start && bytes > 0 {
-            let bytes = bytes.min(self.answer.end - self.answer.start);
+            let given = self.answer.end - self.answer.start;
+            let bytes = bytes.min(given);
             let outcome = match self.outcome {
+                // What took the place of the body was whole, whatever became of the upstream's.
+                Outcome::Answered if self.replaced && bytes == given => Outcome::Answered,
                 Outcome::Answered => Outcome::Partial,
                 other => other,
             };

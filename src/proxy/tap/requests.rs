@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::task::Context;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::Core;
 use super::core::Speaks;
 use super::exchange::{Exchange, Keeping, Route, encode, keeps_alive};
+use super::flow::{Flow, Kept};
 use super::untold::Untold;
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
@@ -69,18 +70,17 @@ impl Core {
     fn frame_requests(
         &mut self,
         cx: &mut Context<'_>,
-        mut upstream: Option<&mut Peer>,
+        upstream: Option<&mut Peer>,
         data: &[u8],
     ) -> usize {
         let mut at = 0;
-        // What goes on as it came, gathered so that it goes at once.
-        let mut run: Range<usize> = 0..0;
+        let mut flow = Flow::new(cx, upstream, data);
         let mut framer = std::mem::take(&mut self.requests);
         while !self.waits_for_copy() && self.looks_ahead(&data[at..]) {
             let mut scratch = scratch();
             match framer.next(&data[at..], &mut scratch) {
                 Ok(Event::Head { len, head }) => {
-                    let start = self.up.taken() + run.len() as u64;
+                    let start = self.up.taken() + flow.gathered() as u64;
                     let before = self.framed + self.heard + at as u64;
                     let Some((exchange, hold, edits)) = self.begin(&head, start, before) else {
                         // Its head is read again once enough of its body is there.
@@ -96,43 +96,19 @@ impl Core {
                         framer.stay();
                     }
                     self.awaiting.push_back(exchange);
-                    let part = at..at + len;
-                    if edits.is_empty() && own.is_none() {
-                        self.take(
-                            cx,
-                            upstream.as_deref_mut(),
-                            data,
-                            part,
-                            false,
-                            hold,
-                            &mut run,
-                        );
-                    } else {
-                        let before = std::mem::replace(&mut run, part.end..part.end);
-                        self.pass_up(cx, upstream.as_deref_mut(), &data[before]);
-                        self.take_edited(&data[part], hold, own.as_ref(), &edits);
-                    }
+                    self.take_head(&mut flow, at..at + len, hold, own.as_ref(), &edits);
                     at += len;
                 }
                 Ok(Event::Body { len, content }) => {
-                    let part = at..at + len;
-                    self.take(
-                        cx,
-                        upstream.as_deref_mut(),
-                        data,
-                        part,
-                        content,
-                        Hold::default(),
-                        &mut run,
-                    );
+                    self.take_body(&mut flow, at..at + len, content);
                     at += len;
                 }
                 Ok(Event::End) => self.end_request(),
                 Ok(Event::Tunnel) => {
-                    self.pass_up(cx, upstream.as_deref_mut(), &data[run]);
-                    self.pass_up(cx, upstream, &data[at..]);
-                    self.requests = framer;
-                    return data.len();
+                    let before = flow.gather(at..data.len());
+                    self.pass_on(&mut flow, before);
+                    at = data.len();
+                    break;
                 }
                 Ok(Event::Held) if self.dead_end.is_some() => {
                     // Whatever it is, it goes nowhere.
@@ -149,7 +125,7 @@ impl Core {
         }
         self.requests = framer;
         self.framed += at as u64;
-        self.pass_up(cx, upstream, &data[run]);
+        self.pass_up(&mut flow);
         at
     }
 
@@ -159,85 +135,118 @@ impl Core {
         self.dead_end.is_none() && self.awaiting.back().is_some_and(|e| e.wanted.is_some())
     }
 
-    /// Sends bytes of the request under way on their route.
-    #[allow(clippy::too_many_arguments)]
-    fn take(
-        &mut self,
-        cx: &mut Context<'_>,
-        upstream: Option<&mut Peer>,
-        data: &[u8],
-        part: Range<usize>,
-        content: bool,
-        hold: Hold,
-        run: &mut Range<usize>,
-    ) {
-        let Some(exchange) = self.awaiting.back_mut() else {
-            return;
-        };
-        exchange.take(&data[part.clone()], content);
-        if !exchange.is_forwarded() || exchange.sinks_body {
-            return;
-        }
-        if content && exchange.operation.acts_on_body(Direction::Upstream) {
-            let bytes = Bytes::copy_from_slice(&data[part.clone()]);
-            let action = exchange
-                .operation
-                .on_body(Direction::Upstream, bytes, clock::now());
-            let before = std::mem::replace(run, part.end..part.end);
-            self.pass_up(cx, upstream, &data[before]);
-            let sinks = self.act_on_body(Direction::Upstream, action);
-            if let Some(exchange) = self.awaiting.back_mut() {
-                exchange.sinks_body |= sinks;
-            }
-            return;
-        }
-        if hold.is_none() && run.end == part.start {
-            run.end = part.end;
-            return;
-        }
-        let before = std::mem::replace(run, part.end..part.end);
-        self.pass_up(cx, upstream, &data[before]);
-        if hold.is_none() {
-            *run = part;
-        } else {
-            let bytes = Bytes::copy_from_slice(&data[part]);
-            self.up.push(bytes, clock::now(), hold, Phase::Request);
-        }
-    }
-
     /// What the proxy's definition has changed in every request.
     fn own_edit(&self, head: &RequestHead<'_, '_>) -> Option<Edit> {
         let edge = &self.session.crossing().edge;
         forwarding::edit(edge, self.session.client().ip(), &request(head))
     }
 
-    /// Sends an altered head, and the body that it announces if that is another one.
-    fn take_edited(&mut self, head: &[u8], hold: Hold, own: Option<&Edit>, edits: &Edits) {
+    /// Sends the head of the request under way on its route, altered, and the body that it announces
+    /// if that is another one.
+    fn take_head(
+        &mut self,
+        flow: &mut Flow<'_, '_>,
+        at: Range<usize>,
+        hold: Hold,
+        own: Option<&Edit>,
+        edits: &Edits,
+    ) {
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        let head = &flow.data[at.clone()];
+        exchange.request_bytes += head.len();
+        if !exchange.is_forwarded() {
+            return;
+        }
+        let altered = own.is_some() || !edits.is_empty();
+        if !altered {
+            exchange.keep(head);
+            if hold.is_none() {
+                let before = flow.gather(at);
+                self.pass_on(flow, before);
+                return;
+            }
+        }
+        self.pass_up(flow);
+        if !altered {
+            let head = Bytes::copy_from_slice(head);
+            self.up.push(head, clock::now(), hold, Phase::Request);
+            return;
+        }
         let Some(exchange) = self.awaiting.back_mut() else {
             return;
         };
         let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
+        // A CONNECT has none, and what follows it is no body.
+        let body = body.filter(|_| !exchange.asked.connect);
         let which = own.into_iter().chain(edits.iter().map(|(edit, _)| &**edit));
-        let mut bytes = edit::head(head, which, body.as_ref().map(Bytes::len));
-        // What was read is what the record counts; what is sent is what copies are made of.
-        exchange.sinks_body = true;
-        exchange.take(head, false);
-        exchange.sinks_body = body.is_some();
-        bytes.extend_from_slice(&body.unwrap_or_default());
-        exchange.keep(&bytes);
+        let head = Bytes::from(edit::head(head, which, body.as_ref().map(Bytes::len)));
+        exchange.keep(&head);
         for (_, receipt) in edits {
             receipt.injected(Phase::Request);
         }
-        self.up
-            .push(bytes.into(), clock::now(), hold, Phase::Request);
+        self.up.push(head, clock::now(), hold, Phase::Request);
+        if let Some(body) = body {
+            exchange.keep(&body);
+            self.send_up(body);
+            if let Some(exchange) = self.awaiting.back_mut() {
+                exchange.sinks_body = true;
+            }
+        }
     }
 
-    fn pass_up(&mut self, cx: &mut Context<'_>, upstream: Option<&mut Peer>, bytes: &[u8]) {
+    /// Sends bytes behind the head of the request under way on their route.
+    fn take_body(&mut self, flow: &mut Flow<'_, '_>, at: Range<usize>, content: bool) {
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        let bytes = &flow.data[at.clone()];
+        exchange.take(bytes, content);
+        if exchange.sinks_body {
+            if exchange.vanished.is_some() {
+                self.lost_at = Some(clock::now());
+            }
+            return;
+        }
+        if !exchange.is_forwarded() {
+            return;
+        }
+        if content && exchange.operation.acts_on_body(Direction::Upstream) {
+            self.pass_up(flow);
+            self.send_up(Bytes::copy_from_slice(bytes));
+            return;
+        }
+        let before = flow.gather(at);
+        self.pass_on(flow, before);
+    }
+
+    /// Sends bytes of the body on to the upstream, or what faults leave of them.
+    fn send_up(&mut self, bytes: Bytes) {
+        let Some(exchange) = self.awaiting.back_mut() else {
+            return;
+        };
+        let now = clock::now();
+        let action = exchange.operation.on_body(Direction::Upstream, bytes, now);
+        let sinks = self.act_on_body(Direction::Upstream, action);
+        if let Some(exchange) = self.awaiting.back_mut() {
+            exchange.sinks_body |= sinks;
+        }
+    }
+
+    /// Sends what is gathered.
+    fn pass_up(&mut self, flow: &mut Flow<'_, '_>) {
+        let bytes = flow.take();
+        self.pass_on(flow, bytes);
+    }
+
+    fn pass_on(&mut self, flow: &mut Flow<'_, '_>, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
+        let upstream = flow.peer.as_deref_mut();
         let upstream = upstream.filter(|_| !self.session.cuts().silent[0]);
-        self.up.pass(cx, upstream, bytes);
+        self.up.pass(flow.cx, upstream, bytes);
         let written = self.up.written();
         for exchange in self.awaiting.iter_mut().rev().take_while(|e| !e.sent) {
             exchange.note_sent(written);
@@ -333,23 +342,27 @@ impl Core {
             None | Some(Terminal::Frame(..)) => Route::Forward,
             Some(Terminal::End(end, receipt)) => {
                 receipt.injected(Phase::Request);
-                self.dead_end = operation.witness.injected_cause();
+                operation.witness.blame(receipt.cause());
+                self.dead_end = Some(receipt.cause());
                 ends = vec![(end, receipt)];
                 Route::Stranded
             }
             Some(Terminal::Respond(answer, receipt)) => {
                 receipt.injected(Phase::Request);
+                operation.witness.blame(receipt.cause());
                 let keep_alive = keeps_alive(head);
                 Route::Local {
                     bytes: encode(&answer, asked, keep_alive),
                     status: answer.status,
                     hold: std::mem::take(&mut hold),
+                    arrived: clock::now(),
                     close: keep_alive.is_none(),
                 }
             }
             Some(Terminal::Discard(then, receipt)) => {
                 receipt.injected(Phase::Request);
-                self.dead_end = operation.witness.injected_cause();
+                operation.witness.blame(receipt.cause());
+                self.dead_end = Some(receipt.cause());
                 Route::Lost(then, receipt)
             }
         };
@@ -362,7 +375,7 @@ impl Core {
             debug_assert_eq!(delivery, 0, "the first delivery");
             if !action.again.is_empty() {
                 exchange.keeping = Some(Keeping {
-                    bytes: BytesMut::new(),
+                    kept: Kept::new(self.session.crossing()),
                     again: action.again,
                     hold: hold.clone(),
                 });
@@ -418,6 +431,7 @@ impl Core {
                 bytes: encode(&answer, Asked::default(), None),
                 status: answer.status,
                 hold: Hold::default(),
+                arrived: clock::now(),
                 close: true,
             };
         }
@@ -426,8 +440,12 @@ impl Core {
     /// Puts the proxy's own answers on their way, as far as it is their turn. Once nothing more goes
     /// to the client, they only make way for what the upstream still says.
     pub(super) fn answer_locally(&mut self) {
-        while let Some(exchange) = self.awaiting.front_mut() {
-            if self.fate.is_some() {
+        loop {
+            let sunk = self.is_sunk();
+            let Some(exchange) = self.awaiting.front_mut() else {
+                return;
+            };
+            if sunk {
                 if exchange.is_forwarded() || !exchange.complete {
                     return;
                 }
@@ -436,11 +454,18 @@ impl Core {
                 continue;
             }
             match &mut exchange.route {
-                Route::Forward | Route::Stranded => return,
+                Route::Stranded => return,
+                Route::Forward => {
+                    if let Some((then, receipt)) = exchange.vanished.take() {
+                        self.fate = Some((then, Some(receipt)));
+                    }
+                    return;
+                }
                 Route::Local {
                     bytes,
                     status,
                     hold,
+                    arrived,
                     close,
                 } => {
                     // A request that is still being read is answered once it is over, so that what
@@ -451,9 +476,9 @@ impl Core {
                     exchange.status = Some(*status);
                     exchange.outcome = Outcome::Substituted;
                     let (bytes, hold) = (bytes.clone(), std::mem::take(hold));
-                    let close = *close;
+                    let (arrived, close) = (*arrived, *close);
                     exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
-                    self.down.push(bytes, clock::now(), hold, Phase::Request);
+                    self.down.push(bytes, arrived, hold, Phase::Request);
                     if close {
                         self.dead_end.get_or_insert(Cause::Proxy);
                         self.fate = Some((Then::Close, None));

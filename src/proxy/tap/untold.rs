@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use crate::pipeline::{Crossing, Operation};
+use crate::pipeline::{Crossing, Holding, Operation};
 use crate::protocol::Event;
 use crate::protocol::http1::{Asked, MAX_HEAD, RequestFramer, scratch};
 
@@ -21,20 +21,7 @@ pub(super) struct Untold {
     /// The longest body that any rule wants to see.
     most: usize,
     state: State,
-    held: Held,
-}
-
-/// Bytes that count among those that are held.
-#[derive(Debug)]
-struct Held {
-    bytes: usize,
-    crossing: Arc<Crossing>,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.crossing.context.held.sub(self.bytes);
-    }
+    held: Holding,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,40 +45,31 @@ impl Untold {
             body: BytesMut::new(),
             most: usize::try_from(most).unwrap_or(usize::MAX),
             state: State::Waiting,
-            held: Held {
-                bytes: 0,
-                crossing: Arc::clone(crossing),
-            },
+            held: Holding::new(crossing),
         })
     }
 
     /// `ahead` has read its head, of `len` bytes.
     pub(super) fn begin(&mut self, ahead: RequestFramer, len: usize) {
         self.ahead = ahead;
-        self.saw(len);
-    }
-
-    fn saw(&mut self, len: usize) {
-        self.held.bytes += len;
-        self.held.crossing.context.held.add(len);
+        self.held.add(len);
     }
 
     /// Looks at what has come of it: `data` begins with its head. Answers whether that is enough.
     pub(super) fn look(&mut self, data: &[u8]) -> bool {
         while self.state == State::Waiting {
             // What was looked at is what is held.
-            let rest = data.get(self.held.bytes..).unwrap_or_default();
+            let rest = data.get(self.held.bytes()..).unwrap_or_default();
             match self.ahead.next(rest, &mut scratch()) {
                 Ok(Event::Body { len, content }) => {
                     if content {
                         self.body.extend_from_slice(&rest[..len]);
                     }
-                    self.saw(len);
+                    self.held.add(len);
                     // What frames a body may take more than it.
                     let most = MAX_HEAD + self.most.saturating_mul(2);
-                    let seen = self.held.bytes;
-                    let room = self.held.crossing.context.held.has_room(seen);
-                    if self.body.len() > self.most || seen > most || !room {
+                    let long = self.body.len() > self.most || self.held.bytes() > most;
+                    if long || !self.held.has_room() {
                         self.give_up();
                     }
                 }
