@@ -634,7 +634,7 @@ async fn records_say_what_both_sides_saw() {
             .faults
             .iter()
             .any(|f| &*f.rule == "body-down" && f.injected)
-            && (r.class, r.client.outcome) == (Class::Unseen, Outcome::Answered);
+            && (r.class, r.client.outcome) == (Class::Unseen, Outcome::Substituted);
         if a.whole && r.class != Class::Acknowledged && !replaced {
             bad("the client read it whole");
         }

@@ -290,7 +290,9 @@ impl Core {
         if let Some(body) = body {
             self.send_body(body);
             if let Some(exchange) = self.awaiting.front_mut() {
-                (exchange.sinks_answer, exchange.replaced) = (true, true);
+                exchange.sinks_answer = true;
+                // What the client gets is not what the upstream said.
+                exchange.outcome = Outcome::Substituted;
             }
         }
     }

@@ -83,8 +83,6 @@ pub(super) struct Exchange {
     /// What is still read of the answer's body goes nowhere: another one has taken its place, or it
     /// is cut.
     pub(super) sinks_answer: bool,
-    /// The client got another body in the place of the answer's.
-    pub(super) replaced: bool,
     /// When, unless it is over before, its connection ends, and how.
     pub(super) ends: Vec<(Instant, End, Receipt)>,
     /// Bytes of the request went nowhere; once it is its turn, this becomes of the client.
@@ -129,7 +127,6 @@ impl Exchange {
             after_answer: Vec::new(),
             sinks_body: false,
             sinks_answer: false,
-            replaced: false,
             ends: Vec::new(),
             vanished: None,
             captures: false,
@@ -216,7 +213,7 @@ impl Exchange {
 
     /// Bytes of the answer are kept from the client.
     pub(super) fn withhold(&mut self) {
-        if !self.replaced && self.outcome == Outcome::Answered {
+        if self.outcome == Outcome::Answered {
             self.outcome = Outcome::Partial;
         }
     }
@@ -269,11 +266,8 @@ impl Exchange {
         let witness = &self.operation.witness;
         let bytes = written.saturating_sub(self.answer.start);
         if self.answer.end > self.answer.start && bytes > 0 {
-            let given = self.answer.end - self.answer.start;
-            let bytes = bytes.min(given);
+            let bytes = bytes.min(self.answer.end - self.answer.start);
             let outcome = match self.outcome {
-                // What took the place of the body was whole, whatever became of the upstream's.
-                Outcome::Answered if self.replaced && bytes == given => Outcome::Answered,
                 Outcome::Answered => Outcome::Partial,
                 other => other,
             };
