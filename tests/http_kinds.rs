@@ -249,7 +249,7 @@ async fn an_answer_that_was_due_comes_though_a_later_body_vanishes() {
 async fn an_answer_that_is_being_kept_goes_when_the_rule_is_lifted() {
     let server = Server::start(|mut c| async move {
         c.request().await?;
-        c.socket.write_all(OK[..OK.len() - 3].as_bytes()).await?;
+        c.socket.write_all(&OK.as_bytes()[..OK.len() - 3]).await?;
         c.read(&mut [0]).await?;
         c.socket.write_all(&OK.as_bytes()[OK.len() - 3..]).await?;
         c.read(&mut [0]).await.map(|_| ())
@@ -271,7 +271,7 @@ async fn an_answer_that_is_being_kept_goes_when_the_rule_is_lifted() {
 async fn an_answer_that_breaks_while_it_is_kept_is_given_as_far_as_it_came() {
     let server = Server::start(|mut c| async move {
         c.request().await?;
-        c.socket.write_all(OK[..OK.len() - 3].as_bytes()).await?;
+        c.socket.write_all(&OK.as_bytes()[..OK.len() - 3]).await?;
         c.socket.shutdown().await
     })
     .await;
