@@ -16,7 +16,9 @@ use tokio::sync::futures::OwnedNotified;
 
 use self::model::{Model, lift};
 use crate::clock::{self, Instant, Timestamp};
-use crate::rules::{Edge, LivePartition, LiveRule, Partition, Rule, RuleSet, Totals, Ttl};
+use crate::rules::{
+    Edge, LivePartition, LiveRule, Partition, Protocol, Rule, RuleSet, Totals, Ttl,
+};
 
 /// At most so many rules, and as many partitions: metric series and memory are bounded by it.
 pub const MAX_DEFINITIONS: usize = 1000;
@@ -93,14 +95,16 @@ pub struct Defined<T> {
 pub struct Snapshot {
     /// Grows by one with each change.
     pub generation: u64,
-    sets: HashMap<String, Arc<RuleSet>>,
+    /// By the number of what a connection is known to be; mostly one for all.
+    sets: HashMap<String, [Arc<RuleSet>; Protocol::ALL.len()]>,
 }
 
 impl Snapshot {
-    /// What can act on a proxy.
+    /// What can act on those connections of a proxy that are known to be `known`.
     #[must_use]
-    pub fn rules_of(&self, proxy: &str) -> Arc<RuleSet> {
-        self.sets.get(proxy).cloned().unwrap_or_default()
+    pub fn rules_of(&self, proxy: &str, known: Protocol) -> Arc<RuleSet> {
+        let sets = self.sets.get(proxy);
+        sets.map_or_else(Arc::default, |sets| Arc::clone(&sets[known as usize]))
     }
 }
 

@@ -6,12 +6,15 @@ use super::address::Address;
 use super::node::{Node, nearest};
 use super::scalars::{LISTEN, NAME, UPSTREAM};
 use super::tls;
-use super::value::{Value, quoted, quoted_list};
+use super::value::{quoted, quoted_list};
 use crate::rules::{Edge, Forwarded, Protocol, ProxyProtocol, Version};
 
 /// The words of a protocol.
-pub(super) const PROTOCOLS: [(&str, Protocol); 2] =
-    [("tcp", Protocol::Tcp), ("http", Protocol::Http)];
+pub(super) const PROTOCOLS: [(&str, Protocol); 3] = [
+    ("tcp", Protocol::Tcp),
+    ("http", Protocol::Http),
+    ("auto", Protocol::Auto),
+];
 
 /// The words of a version of the PROXY protocol.
 pub(super) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
@@ -25,7 +28,7 @@ pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
         let listen = f.need("listen", LISTEN, Node::listen);
         let upstream = f.need("upstream", UPSTREAM, Node::upstream);
         let edge = Edge {
-            protocol: f.or("protocol", Protocol::Tcp, protocol),
+            protocol: f.or("protocol", Protocol::Tcp, |n| n.meaning(&PROTOCOLS)),
             connect_timeout: f.or("connect_timeout", Edge::CONNECT_TIMEOUT, Node::time),
             max_connections: f.or("max_connections", Edge::MAX_CONNECTIONS, |n| {
                 n.count(1, 1_000_000).map(|n| n as usize)
@@ -48,7 +51,7 @@ pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
                 if said {
                     node.key(key).its_key().problem_hint(
                         "there are no requests here that it could change: `protocol: tcp`",
-                        "set `protocol: http`, or leave it out",
+                        "set `protocol: http` or `auto`, or leave it out",
                     );
                 }
             }
@@ -87,17 +90,6 @@ fn forwarded(node: &Node<'_>) -> Option<Forwarded> {
         x_forwarded: f.or("x_forwarded", false, Node::flag),
         forwarded: f.or("forwarded", false, Node::flag),
     })
-}
-
-fn protocol(node: &Node<'_>) -> Option<Protocol> {
-    if matches!(node.value, Value::Text(word) if word == "auto") {
-        node.problem_hint(
-            "`auto` is not available yet",
-            "say which: `http` for HTTP/1.x and HTTP/2, `tcp` for everything else",
-        );
-        return None;
-    }
-    node.meaning(&PROTOCOLS)
 }
 
 /// The proxies that rules and partitions may speak of.

@@ -173,7 +173,7 @@ fn can_act(
     let somewhere = reached
         .iter()
         .any(|e| fault.unsupported(e.protocol).is_none());
-    for protocol in [Protocol::Tcp, Protocol::Http] {
+    for protocol in Protocol::ALL {
         if named.is_none() && somewhere {
             break;
         }
@@ -195,36 +195,64 @@ fn can_act(
             );
         }
     }
-    let only = |protocol| reached.iter().all(|edge| edge.protocol == protocol);
+    let tcp = |edge: &&Edge| edge.protocol == Protocol::Tcp;
+    let auto = |edge: &&Edge| edge.protocol == Protocol::Auto;
+    // What it acts on, once that is known.
+    let only = |ground, protocol| {
+        reached.iter().all(|edge| match edge.protocol {
+            Protocol::Auto => fault.grounds(Protocol::Auto) == [ground],
+            explicit => explicit == protocol,
+        })
+    };
     let conditions = node.key("match");
     let dead_on = |on| dead_ends(&conditions, matcher, on);
     if !dead_on(&[Ground::Stream, Ground::Http]).is_empty() {
         // Said already: they hold nowhere.
         return;
     }
-    if only(Protocol::Tcp) {
+    let some_auto = reached.iter().any(auto);
+    if only(Ground::Stream, Protocol::Tcp) {
         for (at, _) in dead_on(&[Ground::Stream]) {
-            at.problem_hint(
-                "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
-                "set `protocol: http` on the proxy, or leave them out",
-            );
+            match some_auto {
+                false => at.problem_hint(
+                    "conditions on HTTP never hold here: this rule acts on `tcp` proxies only",
+                    "set `protocol: http` on the proxy, or leave them out",
+                ),
+                true => at.problem_hint(
+                    format!(
+                        "conditions on HTTP never hold here: `{}` acts on what is no HTTP",
+                        kind.name
+                    ),
+                    "leave them out",
+                ),
+            }
         }
     }
-    if only(Protocol::Http) {
+    if only(Ground::Http, Protocol::Http) {
         for (at, own) in dead_on(&[Ground::Http]) {
             let at = if own.sni.is_some() { at.key("sni") } else { at };
-            at.problem_hint(
-                "never holds here: it is looked for on `tcp` proxies only",
-                "set `protocol: tcp` on the proxy, or match `host`",
-            );
+            match some_auto {
+                false => at.problem_hint(
+                    "never holds here: it is looked for on `tcp` proxies only",
+                    "set `protocol: tcp` on the proxy, or match `host`",
+                ),
+                true => at.problem_hint(
+                    format!(
+                        "never holds here: with `protocol: auto`, `{}` acts on HTTP only",
+                        kind.name
+                    ),
+                    "match `host`, or use a kind that acts on bytes, such as `reset` or `timeout`",
+                ),
+            }
         }
     }
     // Without `proxies`, again, it acts where it can.
-    let elsewhere = named.is_none() && matcher.can_hold(Ground::Http) && !only(Protocol::Tcp);
+    let only_tcp = reached.iter().all(tcp);
+    let elsewhere = named.is_none() && matcher.can_hold(Ground::Http) && !only_tcp;
     let early = !kind.acts_on(Layer::Stream) && matcher.can_hold(Ground::Stream) && !elsewhere;
-    let at_accept = |edge: &&&Edge| match edge.protocol.has_messages() {
-        true => kind.acts_before_messages(),
-        false => early,
+    let at_accept = |edge: &&&Edge| match edge.protocol {
+        Protocol::Tcp => early,
+        Protocol::Http | Protocol::Auto => kind.acts_before_messages(),
     };
     let Some(edge) = reached.iter().find(at_accept) else {
         return;

@@ -173,7 +173,8 @@ impl Crossing {
     /// Whether a partition that is in force now holds bytes of this direction.
     #[must_use]
     pub fn is_cut(&self, direction: Direction) -> bool {
-        let set = self.context.state.snapshot().rules_of(&self.edge.name);
+        let snapshot = self.context.state.snapshot();
+        let set = snapshot.rules_of(&self.edge.name, self.edge.protocol);
         set.cuts.iter().any(|cut| cut.cuts(direction))
     }
 }

@@ -10,7 +10,7 @@ use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, Response
 use crate::clock::Instant;
 use crate::faults::End;
 use crate::operation::{Body, Direction, Facts, Layer, Phase, Request, Response, Sni};
-use crate::rules::{Awaited, Cut, LiveRule, Meets, Mode, Per, Rest, RuleSet};
+use crate::rules::{Awaited, Cut, LiveRule, Meets, Mode, Per, Protocol, Rest, RuleSet};
 use crate::seed;
 use crate::state::Stopping;
 
@@ -18,6 +18,8 @@ use crate::state::Stopping;
 #[derive(Debug)]
 pub struct Session {
     crossing: Arc<Crossing>,
+    /// What it carries; `Auto`: that is not known yet.
+    known: Protocol,
     /// Who dialled: address and port.
     client: (IpAddr, u16),
     ordinal: u64,
@@ -67,8 +69,10 @@ impl Crossing {
     #[must_use]
     pub fn session(self: &Arc<Self>, client: SocketAddr) -> Session {
         let snapshot = self.context.state.snapshot();
-        let set = snapshot.rules_of(&self.edge.name);
+        let known = self.edge.protocol;
+        let set = snapshot.rules_of(&self.edge.name, known);
         Session {
+            known,
             client: (client.ip(), client.port()),
             course: Course::begin(),
             awaited: None,
@@ -117,11 +121,21 @@ impl Session {
         if !self.is_stale() {
             return false;
         }
+        self.adopt_rules();
+        true
+    }
+
+    fn adopt_rules(&mut self) {
         let snapshot = self.crossing.context.state.snapshot();
         self.generation = snapshot.generation;
-        self.set = snapshot.rules_of(&self.crossing.edge.name);
+        self.set = snapshot.rules_of(&self.crossing.edge.name, self.known);
         self.cuts = Cuts::of(&self.set);
-        true
+    }
+
+    /// What it carries, as far as that is known.
+    #[must_use]
+    pub fn known(&self) -> Protocol {
+        self.known
     }
 
     /// Whether there was a change that is not yet adopted.
@@ -162,7 +176,7 @@ impl Session {
     /// A record of the connection itself, where no finer operation is known.
     #[must_use]
     pub fn witness(&self) -> Witness {
-        Witness::begin(&self.crossing, None, None)
+        Witness::begin(&self.crossing, self.known, None, None)
     }
 
     /// When it was accepted.
@@ -177,6 +191,33 @@ impl Session {
         self.adopt(&mut operation, Phase::Connect, 0);
         let action = operation.on_connect();
         (operation, action)
+    }
+
+    /// It was not known what this connection carries, and it has turned out to be no HTTP: the rules
+    /// are asked that can act on what follows. The operation is the connection's own (`opening`), or
+    /// begins with it.
+    pub fn turned_out_tcp(
+        &mut self,
+        opening: Option<(Operation, ConnectAction)>,
+    ) -> (Operation, ConnectAction) {
+        self.known = Protocol::Tcp;
+        self.adopt_rules();
+        let (mut operation, mut action) = opening.unwrap_or_else(|| {
+            let witness = self.witness();
+            witness.began(self.course.age());
+            (Operation::new(witness), ConnectAction::default())
+        });
+        action.ends.extend(self.readopt(&mut operation, 0));
+        (operation, action)
+    }
+
+    /// It was not known what this connection carries, and it has turned out to be HTTP.
+    pub fn turned_out_http(&mut self, opening: Option<&Operation>) {
+        self.known = Protocol::Http;
+        self.adopt_rules();
+        if let Some(opening) = opening {
+            opening.witness.is_http();
+        }
     }
 
     /// Takes what the client of this connection said first, before any of it is acted on. Answers
@@ -294,7 +335,10 @@ impl Session {
         let named = (request.method, request.path);
         let identity = ladder.identify(request);
         let mut operation = match opening {
-            None => Operation::new(Witness::begin(&self.crossing, Some(named), identity)),
+            None => {
+                let witness = Witness::begin(&self.crossing, self.known, Some(named), identity);
+                Operation::new(witness)
+            }
             Some(operation) => {
                 operation.witness.becomes(named, identity);
                 operation
@@ -423,6 +467,7 @@ impl Session {
         let named = Some((request.method, request.path));
         Operation::new(Witness::begin(
             &self.crossing,
+            self.known,
             named,
             ladder.identify(request),
         ))

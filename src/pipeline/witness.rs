@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::Crossing;
 use crate::clock::Timestamp;
@@ -10,7 +11,7 @@ use crate::evidence::{
     RequestSeen, Strength,
 };
 use crate::operation::Phase;
-use crate::rules::Cut;
+use crate::rules::{Cut, Protocol};
 use crate::seed;
 
 /// Writes down what is seen of one operation. Clones speak of the same operation; when the last is
@@ -73,9 +74,11 @@ fn attempt(
 }
 
 impl Witness {
-    /// Begins a record. `request` is the method and path where there are any.
+    /// Begins a record. `known`: what the connection is known to be; `request` is the method and path
+    /// where there are any.
     pub(super) fn begin(
         crossing: &Arc<Crossing>,
+        known: Protocol,
         request: Option<(&str, &str)>,
         identity: Option<Identity>,
     ) -> Self {
@@ -90,7 +93,11 @@ impl Witness {
             proxy: Arc::clone(&crossing.name),
             from: Arc::clone(&crossing.from),
             to: Arc::clone(&crossing.to),
-            protocol: crossing.edge.protocol,
+            protocol: match known {
+                // A connection, of which nothing finer is known.
+                Protocol::Auto => Protocol::Tcp,
+                known => known,
+            },
             started,
             identity,
             attempt,
@@ -123,10 +130,21 @@ impl Witness {
         let started = self.note(|r| r.started);
         let attempt = attempt(&open.crossing, scope, identity.as_ref(), started);
         self.note(|r| {
+            r.protocol = Protocol::Http;
             r.request.method = Some(method.into());
             r.request.path = Some(path.into());
             (r.identity, r.attempt) = (identity, attempt);
         });
+    }
+
+    /// What it is the record of began this long ago.
+    pub(super) fn began(&self, ago: Duration) {
+        self.note(|r| r.started = Timestamp(r.started.0.saturating_sub(ago.as_micros() as u64)));
+    }
+
+    /// The connection has turned out to carry HTTP.
+    pub(super) fn is_http(&self) {
+        self.note(|r| r.protocol = Protocol::Http);
     }
 
     /// The number of its record, unique in the process.

@@ -9,7 +9,7 @@
 //! protocol's own type (for HTTP/1.x [`http1::Refusal`]).
 //!
 //! [`client_hello`] is no framer: it reads the one thing that a TLS stream says in the clear. Nor is
-//! [`proxy_header`], which comes before any of them.
+//! [`proxy_header`], which comes before any of them, nor [`first_bytes`], which tells which is needed.
 //!
 //! Every framer speaks in [`Event`]s and is driven the same way:
 //!
@@ -39,6 +39,7 @@
 //! ```
 
 pub mod client_hello;
+pub mod first_bytes;
 pub mod http1;
 pub mod proxy_header;
 

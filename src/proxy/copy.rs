@@ -18,7 +18,7 @@ use crate::operation::{Direction, Phase};
 use crate::pipeline::{Crossing, Receipt, Session, Witness};
 use crate::protocol::http1::{Asked, ResponseFramer, scratch};
 use crate::protocol::{Eof, Event};
-use crate::rules::Edge;
+use crate::rules::Protocol;
 use crate::state::Stopping;
 use crate::tls::Alpn;
 
@@ -243,18 +243,15 @@ impl Attempt {
 
     /// Dials the upstream, once it can be reached, offering these protocols within TLS, and delivers
     /// so.
-    pub(super) async fn deliver<F, E>(
-        &self,
-        alpn: impl FnOnce(&Edge) -> Alpn,
-        exchange: impl FnOnce(Socket, u32) -> F,
-    ) where
+    pub(super) async fn deliver<F, E>(&self, alpn: Alpn, exchange: impl FnOnce(Socket, u32) -> F)
+    where
         F: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
         self.until_reachable().await;
         let delivery = self.witness.deliver();
         let edge = &self.towards.crossing.edge;
-        match dial(edge, self.towards.introduction.clone(), alpn(edge)).await {
+        match dial(edge, self.towards.introduction.clone(), alpn).await {
             Err(error) => self.witness.failed(delivery, error.to_string()),
             Ok(socket) => {
                 if let Err(error) = exchange(socket, delivery).await {
@@ -300,8 +297,12 @@ impl Copy {
             return;
         };
         clock::sleep_until(from + self.after).await;
+        let known = match answer {
+            Answer::Stream => Protocol::Tcp,
+            _ => Protocol::Http,
+        };
         let exchange = |socket, delivery| self.exchange(socket, first, delivery, answer);
-        self.attempt.deliver(spoken, exchange).await;
+        self.attempt.deliver(spoken(known), exchange).await;
     }
 
     async fn exchange(

@@ -130,7 +130,7 @@ impl Greeter {
             self.session.refresh();
             let begun = match edge.protocol {
                 Protocol::Tcp => Some(self.session.connection()),
-                Protocol::Http => self.session.opening(),
+                Protocol::Http | Protocol::Auto => self.session.opening(),
             };
             if let Some((operation, action)) = begun {
                 (self.operation, self.action) = (Some(operation), action);
@@ -276,7 +276,7 @@ impl Greeter {
             return Ok((said.clone(), None));
         }
         let carried = |protocol: &&Vec<u8>| match edge.protocol {
-            Protocol::Tcp => true,
+            Protocol::Tcp | Protocol::Auto => true,
             Protocol::Http => CARRIED.contains(&protocol.as_slice()),
         };
         let offered: Alpn = hello.alpn.iter().filter(carried).cloned().collect();
@@ -285,6 +285,11 @@ impl Greeter {
             return Ok(match edge.protocol {
                 Protocol::Tcp => (Alpn::new(), None),
                 Protocol::Http => (vec![b"http/1.1".to_vec()], None),
+                // Who offers something else may speak that.
+                Protocol::Auto => {
+                    let http = |protocol: &Vec<u8>| protocol == b"http/1.1";
+                    (offered.into_iter().filter(http).collect(), None)
+                }
             });
         }
         self.until_due(socket).await?;

@@ -16,7 +16,7 @@ use super::peer::{Peer, Socket, set_up};
 use super::seldom::Seldom;
 use super::watch::Bell;
 use super::workers::{Carried, Choice, Worker, Workers};
-use super::{stream, tap};
+use super::{auto, stream, tap};
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::operation::Phase;
@@ -188,7 +188,7 @@ struct Arrival {
 enum Begun {
     /// The operation that it is, and what is to be done with it.
     Stream(Operation, ConnectAction),
-    /// Its operations are messages; what it is itself, until the first of them, if a rule acts on its
+    /// Its operations are messages, or it is not known what they are; what it is itself, until the first of them, if a rule acts on its
     /// being made. Or the rules are asked once it is known who it is.
     Later(Option<(Operation, ConnectAction)>),
 }
@@ -204,7 +204,9 @@ impl Arrival {
                 let (operation, action) = session.connection();
                 Begun::Stream(operation, action)
             }
-            Protocol::Http if !edge.proxy_protocol.accept => Begun::Later(session.opening()),
+            Protocol::Http | Protocol::Auto if !edge.proxy_protocol.accept => {
+                Begun::Later(session.opening())
+            }
             _ => Begun::Later(None),
         });
         Self {
@@ -293,12 +295,16 @@ fn carry(greeted: Greeted, bell: &Arc<Bell>, guard: Guard) {
             let carried = stream::carry(client, upstream, session, operation, action, bell, guard);
             drop(tokio::spawn(carried));
         }
-        (Protocol::Http, Some((operation, action))) if action.discard.is_some() => {
+        (_, Some((operation, action))) if action.discard.is_some() => {
             if let Some((_, receipt)) = action.discard {
                 receipt.injected(Phase::Connect);
             }
             operation.witness.told(Outcome::Reset, None, 0);
             client.reset();
+        }
+        (Protocol::Auto, opening) => {
+            let carried = auto::carry(client, upstream, session, opening, bell, guard);
+            drop(tokio::spawn(carried));
         }
         (_, opening) => {
             let carried = tap::carry(client, upstream, session, opening, bell, guard);

@@ -105,6 +105,8 @@ struct Multiplex {
     client: Io,
     front: Front,
     link: Link,
+    /// It was being dialled before anyone asked for it.
+    dialling: bool,
     streams: Vec<Slot>,
     free: Vec<usize>,
     live: usize,
@@ -210,6 +212,7 @@ impl Multiplex {
             keys: Vec::new(),
             front: Front::Handshake(builder().handshake(client.clone())),
             client,
+            dialling: matches!(upstream, Upstream::Dialling(_)),
             link: Link::Socket(upstream),
             streams: Vec::new(),
             free: Vec::new(),
@@ -516,7 +519,8 @@ impl Multiplex {
         }
         let waker = self.wakers[UPSTREAM].clone();
         let cx = &mut Context::from_waker(&waker);
-        if let Link::Socket(Upstream::Open(_)) = &self.link {
+        let unmet = matches!(&self.link, Link::Socket(Upstream::Open(_)));
+        if std::mem::take(&mut self.dialling) || unmet {
             self.wakes.wake(UPSTREAM);
         }
         while let Some(n) = self.waiting.front().copied() {

@@ -259,6 +259,11 @@ impl Peer {
         }
     }
 
+    /// What TLS has agreed to carry, if it has (ALPN).
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        self.socket.alpn()
+    }
+
     /// Says that no more will come. Bytes written before are delivered first.
     pub(super) fn send_fin(&mut self) {
         if std::mem::replace(&mut self.fin, true) {

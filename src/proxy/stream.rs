@@ -14,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::auto::{Known, Said};
 use super::copy::{self, Answer, Begin, Feed, Towards};
 use super::lane::{Flushed, Lane};
 use super::peer::{Peer, READ_SIZE, Read, TRUNCATED};
@@ -26,6 +27,7 @@ use crate::faults::{End, Then};
 use crate::operation::{Direction, Phase};
 use crate::pipeline::{ConnectAction, Hold, Operation, Receipt, Session};
 use crate::rare::{Empty, Rare};
+use crate::rules::Protocol;
 use crate::state::Stopping;
 
 /// How often a side that is not read, because of a fault, is asked whether it is still there.
@@ -50,6 +52,33 @@ pub(super) fn carry<G>(
     }
     async move {
         std::future::poll_fn(|cx| stream.poll(cx)).await;
+        stream.finish();
+        drop(guard);
+    }
+}
+
+/// Carries one connection of which something was read before it was known what it is.
+pub(super) fn carry_on<G>(
+    known: Known,
+    operation: Operation,
+    action: ConnectAction,
+    bell: &Arc<Bell>,
+    guard: G,
+) -> impl Future<Output = ()> + use<G> {
+    let mut stream = Stream::new(known.client, known.session, operation, action, bell);
+    if !matches!(known.upstream, Upstream::None) {
+        stream.delivery = Some(stream.operation.witness.deliver());
+        stream.upstream = known.upstream;
+    }
+    let mut said = Some(known.said);
+    async move {
+        std::future::poll_fn(|cx| {
+            if let Some(said) = said.take() {
+                stream.take_said(cx, *said);
+            }
+            stream.poll(cx)
+        })
+        .await;
         stream.finish();
         drop(guard);
     }
@@ -233,6 +262,28 @@ impl Stream {
         Poll::Pending
     }
 
+    /// Takes what was read before, as if it were read now.
+    fn take_said(&mut self, cx: &mut Context<'_>, said: [Said; 2]) {
+        if self.is_cut_off() {
+            return;
+        }
+        // Rules that want it to end at once come before its first byte.
+        self.end_due(&mut None);
+        for (direction, said) in Direction::ALL.into_iter().zip(said) {
+            if !said.bytes.is_empty() {
+                let (_, target, mut intake) = self.parts(direction);
+                intake.take(cx, target, &said.bytes);
+                self.note_sent();
+                self.note_read(direction, false);
+            }
+            match said.end {
+                None | Some(Read::Bytes(())) => {}
+                Some(Read::Eof) => self.ended(direction),
+                Some(Read::Broken(error)) => self.source_broken(direction, &error),
+            }
+        }
+    }
+
     /// Takes up what has changed.
     fn adopt_changes(&mut self) {
         if self.session.refresh() {
@@ -278,7 +329,8 @@ impl Stream {
             self.delivery = Some(self.operation.witness.deliver());
             let edge = &self.session.crossing().edge;
             let introduction = self.session.introduction();
-            self.upstream.dial(edge, introduction, spoken(edge));
+            self.upstream
+                .dial(edge, introduction, spoken(Protocol::Tcp));
         }
         let edge = &self.session.crossing().edge;
         if let Some(error) = self.upstream.poll_dial(cx, edge) {

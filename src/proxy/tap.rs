@@ -22,6 +22,7 @@ use std::time::Duration;
 pub(super) use self::core::Opening;
 use self::core::{Core, Speaks};
 use self::requests::MOST_AWAITING;
+use super::auto::Known;
 use super::lane::Flushed;
 use super::multiplex;
 use super::peer::{Peer, Read};
@@ -32,6 +33,7 @@ use crate::evidence::{Cause, Outcome};
 use crate::faults::Then;
 use crate::operation::{Direction, Phase};
 use crate::pipeline::Session;
+use crate::rules::Protocol;
 use crate::state::Stopping;
 
 /// How often it is asked whether the client's host has acknowledged an answer that no further
@@ -58,23 +60,37 @@ pub(super) fn carry<G>(
     }
     async move {
         std::future::poll_fn(|cx| tap.poll(cx)).await;
-        if tap.core.speaks == Speaks::Http2
-            && let Some(client) = tap.client
-        {
-            let opened = multiplex::Opened {
-                client,
-                upstream: tap.upstream,
-                ahead: tap.core.from_client.freeze(),
-                session: tap.core.session,
-                opening: tap.core.opening,
-                dial_hold: tap.core.dial_hold,
-                watch: tap.watch,
-            };
+        match tap.end() {
             // In a place of its own: of most connections the task is to stay small.
-            Box::pin(multiplex::carry(opened, guard)).await;
-        } else {
-            tap.finish();
-            drop(guard);
+            Some(opened) => Box::pin(multiplex::carry(opened, guard)).await,
+            None => drop(guard),
+        }
+    }
+}
+
+/// Carries one connection that has begun with a request, before it was known that it would.
+pub(super) fn carry_on<G>(
+    known: Known,
+    opening: Option<Opening>,
+    bell: &Arc<Bell>,
+    guard: G,
+) -> impl Future<Output = ()> + use<G> {
+    let mut tap = Tap::new(known.client, known.session, opening, bell);
+    tap.upstream = known.upstream;
+    let mut said = Some(known.said);
+    async move {
+        std::future::poll_fn(|cx| {
+            if let Some(said) = said.take() {
+                let [client, _] = *said;
+                tap.take_said(cx, &client.bytes);
+            }
+            tap.poll(cx)
+        })
+        .await;
+        match tap.end() {
+            // In a place of its own: of most connections the task is to stay small.
+            Some(opened) => Box::pin(multiplex::carry(opened, guard)).await,
+            None => drop(guard),
         }
     }
 }
@@ -115,6 +131,35 @@ impl Tap {
             moved: None,
             stalled: false,
         }
+    }
+
+    /// Ends it; or it goes on as HTTP/2.
+    fn end(self) -> Option<multiplex::Opened> {
+        if self.core.speaks == Speaks::Http2
+            && let Some(client) = self.client
+        {
+            return Some(multiplex::Opened {
+                client,
+                upstream: self.upstream,
+                ahead: self.core.from_client.freeze(),
+                session: self.core.session,
+                opening: self.core.opening,
+                dial_hold: self.core.dial_hold,
+                watch: self.watch,
+            });
+        }
+        self.finish();
+        None
+    }
+
+    /// Takes what the client said before, as if it were read now.
+    fn take_said(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        if self.is_cut_off() {
+            return;
+        }
+        let crossing = self.core.session.crossing();
+        crossing.meters.bytes(Direction::Upstream, bytes.len());
+        self.core.client_bytes(cx, self.upstream.peer(), bytes);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -236,7 +281,13 @@ impl Tap {
             }
             let edge = &core.session.crossing().edge;
             let introduction = core.session.introduction();
-            self.upstream.dial(edge, introduction, spoken(edge));
+            self.upstream
+                .dial(edge, introduction, spoken(Protocol::Http));
+        }
+        if core.framed == 0 {
+            // It was dialled before anyone asked: that it failed is the first request's to know.
+            self.upstream.poll_ahead(cx);
+            return;
         }
         let Some(error) = self.upstream.poll_dial(cx, &core.session.crossing().edge) else {
             return;

@@ -71,6 +71,25 @@ impl Upstream {
         }
     }
 
+    /// Goes on with a dial that no one needs yet; answers whether it has failed. Then
+    /// [`Upstream::poll_dial`] will find that too.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self::Dialling(dialling) = self else {
+            return false;
+        };
+        match dialling.as_mut().poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(socket)) => {
+                *self = Self::Open(Peer::new(socket));
+                false
+            }
+            Poll::Ready(Err(error)) => {
+                *self = Self::Dialling(Box::pin(std::future::ready(Err(error))));
+                true
+            }
+        }
+    }
+
     /// Breaks the connection, if there is one: the upstream gets a RST.
     pub(super) fn reset(&mut self) {
         if let Self::Open(peer) = std::mem::replace(self, Self::Gone) {
@@ -103,10 +122,10 @@ pub(super) fn unreachable_now(edge: &Edge, error: &io::Error) {
 /// The protocols by their names in ALPN that a proxy for HTTP can carry.
 pub(super) const CARRIED: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The protocols that an edge offers an upstream whose client has offered none.
-pub(super) fn spoken(edge: &Edge) -> Alpn {
-    match edge.protocol {
-        Protocol::Tcp => Alpn::new(),
+/// The protocols that an upstream is offered whose client has offered none, by what is carried.
+pub(super) fn spoken(known: Protocol) -> Alpn {
+    match known {
+        Protocol::Tcp | Protocol::Auto => Alpn::new(),
         Protocol::Http => vec![b"http/1.1".to_vec()],
     }
 }

@@ -15,22 +15,22 @@ pub enum Protocol {
     Tcp,
     /// HTTP/1.x and HTTP/2; an operation is a request with its answer.
     Http,
+    /// Either, as the first bytes of each connection say. Until then nothing is known.
+    Auto,
 }
 
 impl Protocol {
-    /// The word in files and records.
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Http, Self::Auto];
+
+    /// The word in files; in records only what a connection has turned out to be.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Http => "http",
+            Self::Auto => "auto",
         }
-    }
-
-    /// Whether operations are messages.
-    #[must_use]
-    pub fn has_messages(self) -> bool {
-        self == Self::Http
     }
 }
 
@@ -119,7 +119,12 @@ impl Edge {
     #[must_use]
     pub fn suits(&self, kind: &Kind) -> bool {
         let handshake = kind.acts_on(Layer::Handshake) && self.terminate().is_some();
-        handshake || kind.fits(self.protocol.has_messages())
+        let fits = match self.protocol {
+            Protocol::Tcp => kind.fits(false),
+            Protocol::Http => kind.fits(true),
+            Protocol::Auto => kind.fits(true) || kind.acts_on(Layer::Stream),
+        };
+        handshake || fits
     }
 
     /// How clients are met with TLS, if they are.

@@ -84,28 +84,18 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it acts on a proxy, by name and by what the fault can do there.
+    /// Whether it acts on a proxy, by name and by what the fault can do there: on those of its
+    /// connections that are known to be `known`. See [`FaultSpec::ground`].
     #[must_use]
-    pub fn reaches(&self, edge: &Edge) -> bool {
+    pub fn reaches(&self, edge: &Edge, known: Protocol) -> bool {
         let named = self
             .proxies
             .as_ref()
             .is_none_or(|names| names.contains(&edge.name));
+        let ground = || self.fault.ground(edge.protocol, known);
         named
             && edge.suits(self.fault.kind)
-            && self.fault.unsupported(edge.protocol).is_none()
-            && self.can_hold(edge.protocol)
-    }
-
-    /// Whether its conditions can all hold, at a moment when the fault acts, of what is carried so.
-    fn can_hold(&self, protocol: Protocol) -> bool {
-        let on = match protocol.has_messages() {
-            true if self.fault.kind.acts_before_messages() => Ground::Accepted,
-            true => Ground::Http,
-            false if self.fault.kind.acts_on(Layer::Stream) => Ground::Stream,
-            false => Ground::Accepted,
-        };
-        self.matcher.can_hold(on)
+            && ground().is_some_and(|ground| self.matcher.can_hold(ground))
     }
 
     /// Whether the definitions are the same but for `enabled`, so that counts may go on.
@@ -161,13 +151,57 @@ impl FaultSpec {
         Ok(Self { kind, args, fault })
     }
 
-    /// Why these parameters can't be had on a proxy of this protocol; `None`: they can.
+    /// Why these parameters can't be had on a proxy of this protocol; `None`: they can, on some of
+    /// its connections at least.
     #[must_use]
     pub fn unsupported(&self, protocol: Protocol) -> Option<crate::faults::Invalid> {
-        let layers = self.kind.layers_of(protocol.has_messages());
-        layers
-            .into_iter()
-            .find_map(|layer| self.fault.unsupported(layer))
+        if protocol == Protocol::Auto && !self.grounds(protocol).is_empty() {
+            return None;
+        }
+        let mut layers = Layer::ALL.into_iter();
+        match protocol {
+            Protocol::Auto => layers.find_map(|layer| self.unsupported_on(&[layer])),
+            _ => self.unsupported_on(&self.kind.layers_of(protocol == Protocol::Http)),
+        }
+    }
+
+    fn unsupported_on(&self, layers: &[Layer]) -> Option<crate::faults::Invalid> {
+        let mut layers = layers.iter().filter(|layer| self.kind.acts_on(**layer));
+        layers.find_map(|layer| self.fault.unsupported(*layer))
+    }
+
+    /// Where its conditions have to hold on a proxy of this protocol, of connections that are known
+    /// to be `known`; `None`: on those it does not act. Of `auto` all are `auto` at first; what acts
+    /// on their being made acts then, and all else once they are known, on what follows.
+    #[must_use]
+    pub fn ground(&self, protocol: Protocol, known: Protocol) -> Option<Ground> {
+        let kind = self.kind;
+        let early = kind.acts_before_messages();
+        if protocol == Protocol::Auto && early != (known == Protocol::Auto) {
+            return None;
+        }
+        let stream = kind.acts_on(Layer::Stream);
+        let (layers, ground) = match known {
+            Protocol::Auto => (vec![], Ground::Accepted),
+            Protocol::Tcp if protocol == Protocol::Auto && !stream => return None,
+            Protocol::Tcp if protocol == Protocol::Auto => (vec![Layer::Stream], Ground::Stream),
+            Protocol::Tcp if stream => (kind.layers_of(false), Ground::Stream),
+            Protocol::Tcp => (kind.layers_of(false), Ground::Accepted),
+            Protocol::Http if early => (kind.layers_of(true), Ground::Accepted),
+            Protocol::Http if !kind.fits(true) => return None,
+            Protocol::Http => (kind.layers_of(true), Ground::Http),
+        };
+        self.unsupported_on(&layers).is_none().then_some(ground)
+    }
+
+    /// Where its conditions may hold on a proxy of this protocol.
+    #[must_use]
+    pub fn grounds(&self, protocol: Protocol) -> Vec<Ground> {
+        let of = |known| self.ground(protocol, known);
+        match protocol {
+            Protocol::Auto => Protocol::ALL.into_iter().filter_map(of).collect(),
+            _ => of(protocol).into_iter().collect(),
+        }
     }
 
     /// Whether it acts on a message that is chosen once its answer's head is known.

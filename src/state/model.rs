@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{Change, Defined, MAX_DEFINITIONS, Refused, Snapshot, Source};
 use crate::clock::{self, Timestamp};
-use crate::rules::{Cut, Edge, LivePartition, LiveRule, Partition, Rule, RuleSet, Totals, Ttl};
+use crate::rules::{
+    Cut, Edge, LivePartition, LiveRule, Partition, Protocol, Rule, RuleSet, Totals, Ttl,
+};
 
 /// A definition, and what is in force of it; `None`: it is disabled.
 pub(super) struct Entry<T, L> {
@@ -242,7 +244,7 @@ impl Model {
 
     /// What the data path sees of it.
     pub(super) fn compile(&self, generation: u64) -> Snapshot {
-        let set = |edge: &Edge| RuleSet {
+        let set = |edge: &Edge, known| RuleSet {
             cuts: self
                 .partitions
                 .iter()
@@ -252,13 +254,20 @@ impl Model {
                 .rules
                 .iter()
                 .filter_map(|e| e.live.clone())
-                .filter(|live| live.rule.reaches(edge))
+                .filter(|live| live.rule.reaches(edge, known))
                 .collect(),
+        };
+        let sets = |edge: &Edge| match edge.protocol {
+            Protocol::Auto => Protocol::ALL.map(|known| Arc::new(set(edge, known))),
+            known => {
+                let set = Arc::new(set(edge, known));
+                Protocol::ALL.map(|_| Arc::clone(&set))
+            }
         };
         let edges = self.edges.iter();
         Snapshot {
             generation,
-            sets: edges.map(|e| (e.name.clone(), Arc::new(set(e)))).collect(),
+            sets: edges.map(|e| (e.name.clone(), sets(e))).collect(),
         }
     }
 }

@@ -80,7 +80,7 @@ fn a_change_made_from_what_is_no_longer_in_force_is_not_applied() {
 #[test]
 fn unchanged_rules_keep_their_counts_and_changed_ones_are_lifted() {
     let state = state();
-    let set = || state.snapshot().rules_of("payment");
+    let set = || state.snapshot().rules_of("payment", Protocol::Tcp);
     state
         .apply(vec![Change::AddRule(rule("a"))], Source::File)
         .unwrap();
@@ -113,10 +113,15 @@ fn heal_disables_everything_and_keeps_the_definitions() {
             Source::File,
         )
         .unwrap();
-    let set = state.snapshot().rules_of("payment");
+    let set = state.snapshot().rules_of("payment", Protocol::Tcp);
     assert_eq!((set.rules.len(), set.cuts.len()), (1, 1));
     state.apply(vec![Change::Heal], Source::Api).unwrap();
-    assert!(state.snapshot().rules_of("payment").is_empty());
+    assert!(
+        state
+            .snapshot()
+            .rules_of("payment", Protocol::Tcp)
+            .is_empty()
+    );
     assert!(set.rules[0].is_lifted() && set.cuts[0].partition.is_healed());
     assert_eq!(enabled(&state), [("a".to_owned(), false)]);
     assert_eq!(state.partitions().1.len(), 1);

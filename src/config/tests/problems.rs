@@ -63,7 +63,7 @@ partitions:
     f.yaml:5:46: limits.linger: expected a duration such as `150ms`, `2s` or `1m30s`, found `soon`
     f.yaml:9:15: proxies[0].upstream: expected an address such as `127.0.0.1:8001` or `payment:8001`, found `http://127.0.0.1:8001/pay`
       hint: leave `http://` and any path out: `127.0.0.1:8001`
-    f.yaml:10:15: proxies[0].protocol: expected one of `tcp`, `http`, found `https`
+    f.yaml:10:15: proxies[0].protocol: expected one of `tcp`, `http`, `auto`, found `https`
       hint: did you mean `http`?
     f.yaml:12:13: proxies[1].listen: this address is taken by proxies[0].listen (line 8)
       hint: port 0 is any free one
@@ -441,8 +441,6 @@ proxies:
       hint: leave `metrics` out: the control API has /metrics as well
     f.yaml:4:24: proxies[0].listen: this address is taken by `control.listen`, `[::]:8474`
     f.yaml:5:47: proxies[1].upstream: this is the proxy's own address: it would dial itself for ever
-    f.yaml:5:70: proxies[1].protocol: `auto` is not available yet
-      hint: say which: `http` for HTTP/1.x and HTTP/2, `tcp` for everything else
     f.yaml:6:47: proxies[2].upstream: nothing can be reached at port 0: `c:0`
     f.yaml:6:69: proxies[2].connect_timeout: expected a duration longer than 0, found the number 0
     "#);
@@ -541,6 +539,41 @@ fn wrong_shapes() {
     "#);
 }
 
+/// Where it is not known what comes, a rule is wrong only if it could act on neither.
+#[test]
+fn what_never_holds_where_both_may_come() {
+    let problems = bad("\
+proxies:
+  - { name: any, listen: 127.0.0.1:0, upstream: any:80, protocol: auto, forwarded: { forwarded: true } }
+rules:
+  - { name: a, match: { sni: a.example }, fault: { drop: {} } }
+  - { name: b, proxies: [any], match: { method: GET }, fault: { slow_close: { delay: 1s } } }
+  - { name: c, proxies: [any], match: { sni: a.example }, fault: { refuse: {} } }
+  - { name: d, proxies: [any], match: { path: /x }, fault: { slow_connect: { delay: 1s } } }
+  - { name: e, proxies: [any], match: { sni: a.example, path: /x }, fault: { reset: {} } }
+  - { name: f, proxies: [any], fault: { tls: { how: stall } } }
+  - { name: fine, proxies: [any], match: { sni: a.example }, fault: { reset: {} } }
+  - { name: fine-too, match: { path: /x }, fault: { reset: {} } }
+  - { name: as-well, proxies: [any], fault: { response_loss: { then: 504 } } }
+  - { name: also, proxies: [any], fault: { duplicate: { answer: last } } }
+  - { name: last, match: { age: 1s }, fault: { drop: {} } }
+");
+    assert_snapshot!(problems, @r#"
+    f.yaml:4:30: rules[0].match.sni: never holds here: with `protocol: auto`, `drop` acts on HTTP only
+      hint: match `host`, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:5:39: rules[1].match: conditions on HTTP never hold here: `slow_close` acts on what is no HTTP
+      hint: leave them out
+    f.yaml:6:46: rules[2].match.sni: never holds in time on `any`: `refuse` acts when a connection is accepted, and `sni` is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:7:39: rules[3].match: never holds in time on `any`: `slow_connect` acts when a connection is accepted, and a condition on HTTP is known later
+      hint: leave it out, or use a kind that acts on bytes, such as `reset` or `timeout`
+    f.yaml:8:46: rules[4].match.sni: never holds together with conditions on HTTP: it is looked for on `tcp` proxies only
+      hint: make a rule for each
+    f.yaml:9:41: rules[5].fault.tls: `tls` can't act on `any`: no TLS is spoken with clients there
+      hint: it needs a proxy with `tls: { terminate: { … } }`
+    "#);
+}
+
 /// What is wrong with a proxy is said once: rules and partitions that lean on it are not blamed.
 #[test]
 fn one_mistake_is_one_problem() {
@@ -554,7 +587,7 @@ partitions:
   - { name: c, between: [[shop], [api]] }
 ");
     assert_snapshot!(problems, @r#"
-    f.yaml:2:67: proxies[0].protocol: expected one of `tcp`, `http`, found `htttp`
+    f.yaml:2:67: proxies[0].protocol: expected one of `tcp`, `http`, `auto`, found `htttp`
       hint: did you mean `http`?
     "#);
 }

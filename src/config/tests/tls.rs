@@ -67,7 +67,7 @@ fn what_is_said_of_requests_needs_some() {
     insta::assert_snapshot!(problems, @r"
     f.yaml:5:20: proxies[0].upstream_host: expected a host, with its port if need be, such as `payment.internal`, found `a b`
     f.yaml:6:5: proxies[0].forwarded: there are no requests here that it could change: `protocol: tcp`
-      hint: set `protocol: http`, or leave it out
+      hint: set `protocol: http` or `auto`, or leave it out
     ");
 }
 

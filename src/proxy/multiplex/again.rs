@@ -143,7 +143,7 @@ async fn deliver(
         };
         clock::sleep_until(from + after).await;
         let exchange = |socket, delivery| exchange(attempt, socket, message, delivery, client);
-        attempt.deliver(|_| super::link::spoken(), exchange).await;
+        attempt.deliver(super::link::spoken(), exchange).await;
     };
     attempt.run(delivering, outlives).await;
 }
