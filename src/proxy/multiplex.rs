@@ -246,6 +246,10 @@ impl Multiplex {
         let mut keys = std::mem::take(&mut self.keys);
         let mut deadline;
         loop {
+            if self.wakes.is_quiet() {
+                // All has been said that there was to say now.
+                self.flush();
+            }
             self.wakes.take(&mut keys);
             for key in &keys {
                 match *key {
@@ -268,6 +272,7 @@ impl Multiplex {
             }
             if !tokio::task::coop::has_budget_remaining() {
                 // Others on this thread have their turn.
+                self.flush();
                 cx.waker().wake_by_ref();
                 self.keys = keys;
                 return Poll::Pending;
@@ -284,6 +289,20 @@ impl Multiplex {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Writes what there is for either side.
+    fn flush(&mut self) {
+        let cx = &mut Context::from_waker(&self.wakers[CLIENT]);
+        if self.client.side().flush(cx) {
+            self.wakes.wake(CLIENT);
+        }
+        self.note_client();
+        let cx = &mut Context::from_waker(&self.wakers[UPSTREAM]);
+        if self.link.io().is_some_and(|io| io.side().flush(cx)) {
+            self.wakes.wake(UPSTREAM);
+        }
+        self.note_upstream();
     }
 
     /// Takes up the rules in force now. Everything that waits looks again.
@@ -438,6 +457,9 @@ impl Multiplex {
         let Some(io) = self.link.io() else { return };
         let (mut came, mut went) = {
             let mut side = io.side();
+            if side.came.is_empty() && side.went.is_empty() {
+                return;
+            }
             (
                 std::mem::take(&mut side.came),
                 std::mem::take(&mut side.went),

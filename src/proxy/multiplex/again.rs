@@ -161,6 +161,10 @@ async fn exchange(
     let mut connection = pin!(poll_fn(|cx| {
         let over = Pin::new(&mut connection).poll(cx);
         let mut side = side.side();
+        if side.flush(cx) {
+            // It is polled again, and told.
+            cx.waker().wake_by_ref();
+        }
         if side.went.drain(..).any(|seen| seen.what == What::Begun) {
             attempt.witness.sent(delivery);
             attempt.receipt.injected(Phase::Request);

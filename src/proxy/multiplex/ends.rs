@@ -33,8 +33,8 @@ impl Multiplex {
             // What can't be written now never will be.
             let _ = connection.poll_closed(cx);
         }
-        self.note_client();
         self.client.side().send_fin();
+        self.note_client();
         true
     }
 
@@ -259,6 +259,8 @@ impl Multiplex {
 
     /// A fault on one stream ends the whole connection.
     pub(super) fn end_as_wanted(&mut self, n: usize, wants: Wants) {
+        // What others were told before it, they were told.
+        self.flush();
         let Front::Open(connection) = &mut self.front else {
             return;
         };

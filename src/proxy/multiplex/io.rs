@@ -1,6 +1,9 @@
 //! One side's socket under the `h2` crate: what `h2` reads and writes passes a watcher, which tells
 //! which frames have really been read and written.
 //!
+//! `h2` writes frame by frame. What it writes is collected, and goes to the socket when all has been
+//! said that there was to say ([`Side::flush`]): only then it counts as written.
+//!
 //! `h2` owns its [`Io`]; the connection's task keeps the other handle to the same [`Side`].
 
 use std::io::{self, IoSlice};
@@ -8,13 +11,22 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, Seen};
 use crate::metrics::ProxyMeters;
 use crate::operation::Direction;
 use crate::proxy::peer::Peer;
+
+/// How much is collected. Past it `h2` waits for the socket.
+const COLLECTED: usize = 64 << 10;
+
+/// How much room is taken for it at first.
+const MOSTLY: usize = 16 << 10;
+
+/// What is as long as this goes to the socket from where it is.
+const LONG: usize = 8 << 10;
 
 /// One side.
 #[derive(Debug)]
@@ -25,6 +37,10 @@ pub(super) struct Side {
     ahead: Bytes,
     incoming: Frames,
     outgoing: Frames,
+    /// What `h2` has written and the socket has not taken.
+    collected: BytesMut,
+    /// The socket takes no more because of this.
+    broken: Option<io::Error>,
     /// What has come and what has gone since it was last looked at.
     pub(super) came: Vec<Seen>,
     pub(super) went: Vec<Seen>,
@@ -68,6 +84,8 @@ impl Side {
             ahead,
             incoming,
             outgoing: Frames::new(!client),
+            collected: BytesMut::new(),
+            broken: None,
             came,
             went: Vec::new(),
             silent: false,
@@ -103,11 +121,13 @@ impl Side {
 
     /// Whether the other host has acknowledged everything.
     pub(super) fn is_acknowledged(&self) -> bool {
-        self.peer.as_ref().is_some_and(Peer::is_acknowledged)
+        self.collected.is_empty() && self.peer.as_ref().is_some_and(Peer::is_acknowledged)
     }
 
     /// Says that nothing more will come. What `h2` still writes goes nowhere.
     pub(super) fn send_fin(&mut self) {
+        let _ = self.flush(&mut Context::from_waker(Waker::noop()));
+        self.collected = BytesMut::new();
         self.fin = true;
         if let Some(peer) = &mut self.peer {
             peer.send_fin();
@@ -118,6 +138,8 @@ impl Side {
     /// went.
     pub(super) fn say(&mut self, bytes: &[u8]) -> usize {
         let mut cx = Context::from_waker(Waker::noop());
+        let _ = self.flush(&mut cx);
+        self.collected = BytesMut::new();
         let peer = self.peer.as_mut().filter(|_| !self.silent && !self.fin);
         let written = peer.map(|peer| peer.write(&mut cx, bytes));
         self.send_fin();
@@ -153,6 +175,9 @@ impl Side {
             self.ahead.advance(n);
             return Poll::Ready(Ok(()));
         }
+        if let Some(error) = &self.broken {
+            return Poll::Ready(Err(same(error)));
+        }
         if self.eof {
             return match self.tells_eof {
                 true => Poll::Ready(Ok(())),
@@ -187,11 +212,74 @@ impl Side {
             // A change of the state wakes the task.
             return Poll::Pending;
         }
-        let peer = self.peer.as_mut().ok_or_else(broken_off)?;
         if self.fin {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        let written = ready!(peer.poll_write_vectored(cx, slices))?;
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        let long = len >= LONG
+            && self
+                .peer
+                .as_ref()
+                .is_some_and(|peer| peer.plain().is_some());
+        if long || self.collected.len() >= COLLECTED {
+            ready!(self.poll_flush(cx))?;
+        }
+        if long {
+            return self.write(cx, slices);
+        }
+        self.check()?;
+        if self.collected.is_empty() {
+            self.collected.reserve(len.max(MOSTLY));
+        }
+        let before = self.collected.len();
+        for slice in slices {
+            let room = COLLECTED - self.collected.len();
+            self.collected
+                .extend_from_slice(&slice[..room.min(slice.len())]);
+        }
+        Poll::Ready(Ok(self.collected.len() - before))
+    }
+
+    /// Writes what was collected, as far as the socket takes it; answers whether the connection was
+    /// found to be broken, which `h2` is to be told.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> bool {
+        let broken = self.broken.is_some();
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            self.broken.get_or_insert(error);
+            self.collected = BytesMut::new();
+        }
+        !broken && self.broken.is_some()
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.collected.is_empty() {
+            let collected = std::mem::take(&mut self.collected);
+            let written = self.write(cx, &[IoSlice::new(&collected)]);
+            self.collected = collected;
+            self.collected.advance(ready!(written)?);
+        }
+        // An idle connection holds no room.
+        self.collected = BytesMut::new();
+        match self.peer.as_mut() {
+            Some(peer) => peer.poll_flush(cx)?.map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes to the socket.
+    fn write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        if self.silent {
+            return Poll::Pending;
+        }
+        let peer = self.peer.as_mut().ok_or_else(broken_off)?;
+        let written = match ready!(peer.poll_write_vectored(cx, slices)) {
+            Ok(written) => written,
+            Err(error) => {
+                self.broken = Some(same(&error));
+                return Poll::Ready(Err(error));
+            }
+        };
         let mut left = written;
         for slice in slices {
             let n = left.min(slice.len());
@@ -200,6 +288,23 @@ impl Side {
         }
         self.moved = true;
         Poll::Ready(Ok(written))
+    }
+
+    /// Whether the socket takes anything.
+    fn check(&self) -> io::Result<()> {
+        match &self.broken {
+            Some(error) => Err(same(error)),
+            None if self.peer.is_none() => Err(broken_off()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same error once more.
+fn same(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 
@@ -252,15 +357,15 @@ impl AsyncWrite for Io {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.side().peer {
-            Some(peer) => peer.poll_flush(cx)?.map(Ok),
-            None => Poll::Ready(Err(broken_off())),
-        }
+    /// What is to go is collected, and goes later.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.side().check())
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.side().send_fin();
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut side = self.side();
+        ready!(side.poll_flush(cx))?;
+        side.send_fin();
         Poll::Ready(Ok(()))
     }
 }

@@ -80,6 +80,11 @@ impl Wakes {
         }
     }
 
+    /// Whether none is to be polled.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.lock().keys.is_empty()
+    }
+
     /// All that are to be polled, into `keys`. With none, the task may be left: it is woken for the
     /// next.
     pub(super) fn take(&self, keys: &mut Vec<usize>) {
