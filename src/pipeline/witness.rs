@@ -178,14 +178,12 @@ impl Witness {
             if r.identity.is_none() {
                 let scope = open.scope.load(Relaxed);
                 let print = seed::key(&[&scope.to_le_bytes(), &body.to_le_bytes()]);
-                r.identity = Some(Identity {
+                let identity = r.identity.insert(Identity {
                     by: crate::evidence::By::Fingerprint,
                     value: format!("{print:016x}"),
                     strength: Strength::Weak,
                 });
-                let same =
-                    || seed::key(&[&scope.to_le_bytes(), format!("{print:016x}").as_bytes()]);
-                open.crossing.passage.tried(same);
+                open.crossing.passage.tried(|| attempts(scope, identity));
             }
             if let Some(id) = r
                 .identity

@@ -7,12 +7,17 @@ use crate::faults::Edit;
 use crate::operation::Request;
 use crate::rules::Edge;
 
+/// Whether `edge` changes requests.
+pub(super) fn edits(edge: &Edge) -> bool {
+    edge.upstream_host.is_some() || edge.forwarded.x_forwarded || edge.forwarded.forwarded
+}
+
 /// The change that `edge` makes to a request of `client`. `None`: there is none.
 pub(super) fn edit(edge: &Edge, client: IpAddr, request: &Request<'_>) -> Option<Edit> {
-    let tells = edge.forwarded;
-    if edge.upstream_host.is_none() && !tells.x_forwarded && !tells.forwarded {
+    if !edits(edge) {
         return None;
     }
+    let tells = edge.forwarded;
     let client = client.to_canonical();
     let scheme = if edge.terminate().is_some() {
         "https"

@@ -243,6 +243,7 @@ impl Multiplex {
         if self.is_stopped(cx) {
             return Poll::Ready(());
         }
+        self.flush();
         let mut keys = std::mem::take(&mut self.keys);
         let mut deadline;
         loop {
@@ -271,8 +272,7 @@ impl Multiplex {
                 break;
             }
             if !tokio::task::coop::has_budget_remaining() {
-                // Others on this thread have their turn.
-                self.flush();
+                // Others on this thread have their turn. What was not written goes first then.
                 cx.waker().wake_by_ref();
                 self.keys = keys;
                 return Poll::Pending;
@@ -291,23 +291,30 @@ impl Multiplex {
         Poll::Pending
     }
 
-    /// Writes what there is for either side.
+    /// Writes what there is for either side, and notes what went.
     fn flush(&mut self) {
+        self.write();
+        self.note_client();
+        self.note_upstream();
+    }
+
+    /// Writes what there is for either side.
+    fn write(&self) {
         let cx = &mut Context::from_waker(&self.wakers[CLIENT]);
         if self.client.side().flush(cx) {
             self.wakes.wake(CLIENT);
         }
-        self.note_client();
         let cx = &mut Context::from_waker(&self.wakers[UPSTREAM]);
         if self.link.io().is_some_and(|io| io.side().flush(cx)) {
             self.wakes.wake(UPSTREAM);
         }
-        self.note_upstream();
     }
 
     /// Takes up the rules in force now. Everything that waits looks again.
     fn adopt_changes(&mut self) {
         if self.session.refresh() {
+            // What was decided before it still goes.
+            self.write();
             let cuts = self.session.cuts();
             self.client.side().silent = cuts.silences(Direction::Downstream);
             if let Some(io) = self.link.io() {

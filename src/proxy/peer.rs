@@ -177,21 +177,6 @@ impl Peer {
         })
     }
 
-    /// Reads once into a buffer of the caller's. Nothing read: it has said all it will say.
-    pub(super) fn poll_read_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.socket).poll_read(cx, into)) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.truncated = true;
-                Poll::Ready(Ok(()))
-            }
-            read => Poll::Ready(read),
-        }
-    }
-
     /// Writes once, from several places if that can be.
     pub(super) fn poll_write_vectored(
         &mut self,
@@ -201,9 +186,10 @@ impl Peer {
         if self.poll_flush(cx)?.is_pending() {
             return Poll::Pending;
         }
-        match &mut self.socket {
-            Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Socket::Tls(tls) => {
+        match (&mut self.socket, slices) {
+            (Socket::Plain(stream), [only]) => Pin::new(stream).poll_write(cx, only),
+            (Socket::Plain(stream), _) => Pin::new(stream).poll_write_vectored(cx, slices),
+            (Socket::Tls(tls), _) => {
                 let first = slices.iter().find(|slice| !slice.is_empty());
                 Pin::new(tls).poll_write(cx, first.map_or(&[], |slice| slice))
             }

@@ -381,9 +381,12 @@ impl Stream {
 
 /// The head with what the proxy's definition changes in every request.
 fn own(mut head: Request<()>, session: &Session) -> Request<()> {
+    let edge = &session.crossing().edge;
+    if !forwarding::edits(edge) {
+        return head;
+    }
     let headers = fields(head.headers());
     let request = facts(&head, &headers);
-    let edge = &session.crossing().edge;
     let Some(edit) = forwarding::edit(edge, session.client().ip(), &request) else {
         return head;
     };

@@ -353,24 +353,23 @@ impl Multiplex {
 
     /// Whether nothing is left to do.
     pub(super) fn is_over(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
+        if let Front::Handshake(_) | Front::Open(_) = self.front {
+            return false;
+        }
         let now = clock::now();
-        match self.front {
-            Front::Handshake(_) | Front::Open(_) => return false,
-            Front::Closing(until) => {
-                self.settle();
-                let gone = self.client.side().poll_drained(cx) && self.telling.is_empty();
-                if gone || until <= now {
-                    self.front = Front::Gone;
+        if let Front::Closing(until) = self.front {
+            self.settle();
+            let gone = self.client.side().poll_drained(cx) && self.telling.is_empty();
+            if gone || until <= now {
+                self.front = Front::Gone;
+            } else {
+                let look = if self.telling.is_empty() {
+                    until
                 } else {
-                    let look = if self.telling.is_empty() {
-                        until
-                    } else {
-                        now + ACK_LOOK
-                    };
-                    sooner(deadline, until.min(look));
-                }
+                    now + ACK_LOOK
+                };
+                sooner(deadline, until.min(look));
             }
-            Front::Gone => {}
         }
         if self.live > 0 || !matches!(self.front, Front::Gone) {
             return false;

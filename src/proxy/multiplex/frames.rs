@@ -88,6 +88,10 @@ impl Frames {
                 let n = self.skip.min(bytes.len());
                 self.skip -= n;
                 n
+            } else if let (0, Some(header)) = (self.have, bytes.first_chunk()) {
+                self.header = *header;
+                self.have = HEADER;
+                HEADER
             } else if self.have < HEADER {
                 let n = (HEADER - self.have).min(bytes.len());
                 self.header[self.have..self.have + n].copy_from_slice(&bytes[..n]);
@@ -95,7 +99,7 @@ impl Frames {
                 n
             } else {
                 let n = (self.payload() - self.passed).min(bytes.len());
-                if self.passed < self.said.len() {
+                if self.passed < self.said.len() && matches!(self.header[3], RST_STREAM | GOAWAY) {
                     let kept = n.min(self.said.len() - self.passed);
                     self.said[self.passed..self.passed + kept].copy_from_slice(&bytes[..kept]);
                 }

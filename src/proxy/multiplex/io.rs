@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::frames::{Frames, Seen};
 use crate::metrics::ProxyMeters;
 use crate::operation::Direction;
-use crate::proxy::peer::Peer;
+use crate::proxy::peer::{Peer, Read};
 
 /// How much is collected. Past it `h2` waits for the socket.
 const COLLECTED: usize = 64 << 10;
@@ -33,7 +33,7 @@ const LONG: usize = 8 << 10;
 pub(super) struct Side {
     /// `None`: broken off.
     peer: Option<Peer>,
-    /// What was read before `h2` asked.
+    /// What was read and `h2` has not taken.
     ahead: Bytes,
     incoming: Frames,
     outgoing: Frames,
@@ -155,7 +155,6 @@ impl Side {
 
     /// Reads what still comes and throws it away; answers whether it was the end.
     pub(super) fn poll_drained(&mut self, cx: &mut Context<'_>) -> bool {
-        use crate::proxy::peer::Read;
         let Some(peer) = self.peer.as_mut().filter(|_| !self.eof) else {
             return true;
         };
@@ -171,8 +170,8 @@ impl Side {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
             let n = self.ahead.len().min(into.remaining());
-            into.put_slice(&self.ahead[..n]);
-            self.ahead.advance(n);
+            // The last of it gives its room back.
+            into.put_slice(&self.ahead.split_to(n));
             return Poll::Ready(Ok(()));
         }
         if let Some(error) = &self.broken {
@@ -185,22 +184,32 @@ impl Side {
             };
         }
         let peer = self.peer.as_mut().ok_or_else(broken_off)?;
-        let before = into.filled().len();
-        ready!(peer.poll_read_into(cx, into))?;
-        let read = &into.filled()[before..];
-        if read.is_empty() {
-            self.eof = true;
-            return match self.tells_eof {
-                true => Poll::Ready(Ok(())),
-                false => Poll::Pending,
-            };
+        let (incoming, came, ahead) = (&mut self.incoming, &mut self.came, &mut self.ahead);
+        // `h2` has room for a few frames only: what came with them is kept for it.
+        let read = ready!(peer.poll_read(cx, |_, read| {
+            incoming.take(read, came);
+            let (first, rest) = read.split_at(read.len().min(into.remaining()));
+            into.put_slice(first);
+            *ahead = Bytes::copy_from_slice(rest);
+            read.len()
+        }));
+        match read {
+            Read::Bytes(len) => {
+                self.moved = true;
+                if let Some((meters, sends)) = &self.meters {
+                    meters.bytes(*sends, len);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Read::Broken(error) => Poll::Ready(Err(error)),
+            Read::Eof => {
+                self.eof = true;
+                match self.tells_eof {
+                    true => Poll::Ready(Ok(())),
+                    false => Poll::Pending,
+                }
+            }
         }
-        self.moved = true;
-        if let Some((meters, sends)) = &self.meters {
-            meters.bytes(*sends, read.len());
-        }
-        self.incoming.take(read, &mut self.came);
-        Poll::Ready(Ok(()))
     }
 
     fn poll_write(

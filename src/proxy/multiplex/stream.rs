@@ -311,7 +311,10 @@ impl Stream {
 
     /// Ends it if a fault wants that now.
     pub(super) fn meet_ends(&mut self) {
-        if matches!(self.down, Down::Over | Down::Ending(..)) {
+        let waits = matches!(self.down, Down::Lost(..) | Down::Hung(..));
+        if self.ends.is_empty() && self.vanishing.is_none() && !waits
+            || matches!(self.down, Down::Over | Down::Ending(..))
+        {
             return;
         }
         let now = clock::now();
