@@ -520,9 +520,10 @@ async fn kinds_act_where_they_can() {
             assert_eq!(client.rest().await, (String::new(), false));
             continue;
         }
-        // Whoever comes first.
-        let _ = client.0.write_all(words.as_bytes()).await;
-        assert_eq!(client.rest().await, (String::new(), false), "{words:?}");
+        // The upstream may have come first: then it is the write that fails.
+        if client.0.write_all(words.as_bytes()).await.is_ok() {
+            assert_eq!(client.rest().await, (String::new(), false), "{words:?}");
+        }
     }
     for record in rig.closed(3).await {
         assert_eq!(record.cause, Cause::Rule("reset".into()));
