@@ -741,6 +741,22 @@ async fn what_is_no_frame_is_refused() {
     assert_eq!(upstream.connections(), 0);
 }
 
+/// What comes with the preface, before anybody has looked at it, counts as what comes later does.
+#[tokio::test]
+async fn a_request_that_comes_with_the_preface_is_counted_whole() {
+    let upstream = Upstream::echo().await;
+    let rig = Rig::new();
+    let addr = rig.http(upstream.addr).await;
+    let mut raw = Raw(tokio::net::TcpStream::connect(addr).await.unwrap());
+    let asked = [frame(1, 4, 1, &fields()), frame(0, 1, 1, b"body")].concat();
+    let settings = frame(4, 0, 0, &[]);
+    raw.say(&[support::http2::PREFACE, &settings, &asked].concat())
+        .await;
+    assert_eq!(raw.next_of(0).await.unwrap().payload, b"GET / body");
+    let record = rig.closed(1).await.remove(0);
+    assert_eq!(record.request.bytes, asked.len() as u64);
+}
+
 /// However the preface is cut, it is one; and what only begins like it is HTTP/1.
 #[tokio::test]
 async fn the_preface_is_known_in_pieces() {

@@ -294,7 +294,8 @@ impl Multiplex {
     /// Writes what there is for either side, and notes what went.
     fn flush(&mut self) {
         self.write();
-        self.note_client();
+        // What has come is noted once `h2` has been asked what it is.
+        self.note_told();
         self.note_upstream();
     }
 
@@ -384,16 +385,13 @@ impl Multiplex {
 
     /// Notes what has really come from the client and gone to it.
     fn note_client(&mut self) {
-        let (mut came, mut went) = {
-            let mut side = self.client.side();
-            if side.came.is_empty() && side.went.is_empty() {
-                return;
-            }
-            (
-                std::mem::take(&mut side.came),
-                std::mem::take(&mut side.went),
-            )
-        };
+        self.note_asked();
+        self.note_told();
+    }
+
+    /// Notes what has come from the client, of which `h2` has shown what it will show.
+    fn note_asked(&mut self) {
+        let mut came = std::mem::take(&mut self.client.side().came);
         for seen in came.drain(..) {
             let Some(n) = self.asked.get(&seen.stream).copied() else {
                 if seen.what == What::Begun && seen.stream > self.highest {
@@ -412,6 +410,13 @@ impl Multiplex {
                 self.wakes.wake(STREAMS + n);
             }
         }
+        // Its room is used again.
+        self.client.side().came = came;
+    }
+
+    /// Notes what has gone to the client.
+    fn note_told(&mut self) {
+        let mut went = std::mem::take(&mut self.client.side().went);
         for seen in went.drain(..) {
             let Some(n) = self.asked.get(&seen.stream).copied() else {
                 self.note_refused(seen.stream, seen.what);
@@ -431,11 +436,7 @@ impl Multiplex {
                 self.wakes.wake(STREAMS + n);
             }
         }
-        let mut side = self.client.side();
-        if side.came.is_empty() && side.went.is_empty() {
-            // Their room is used again.
-            (side.came, side.went) = (came, went);
-        }
+        self.client.side().went = went;
     }
 
     // --- The upstream's connection.
