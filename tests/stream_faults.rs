@@ -618,9 +618,10 @@ async fn each_direction_has_the_bandwidth_for_itself() {
         rig.rule(limit);
         let mut client = Client::connect(addr).await;
         let took = echo_time(&mut client, 200_000).await.as_secs_f64();
-        // Both ways at once: the echo begins while the rest is still on its way.
+        // Both ways at once: the echo begins while the rest is still on its way. One after the other,
+        // or out of one bucket, would take twice as long.
         let ratio = took / 0.2;
-        assert!((0.99..1.4).contains(&ratio), "{direction:?}: {ratio}");
+        assert!((0.99..1.8).contains(&ratio), "{direction:?}: {ratio}");
     }
 }
 
