@@ -129,7 +129,12 @@ fn rules(c: &mut Criterion) {
             b.iter(|| rule.matcher.meets(black_box(&facts)));
         });
     });
-    let live = Arc::new(LiveRule::new(Arc::new(rule.clone()), Arc::default()));
+    let live = Arc::new(LiveRule::new(
+        Arc::new(rule.clone()),
+        Arc::default(),
+        Arc::default(),
+        None,
+    ));
     let mut key = 0;
     c.bench_function("rules/schedule", |b| {
         b.iter(|| {

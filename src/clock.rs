@@ -64,6 +64,16 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// RFC 3339, in any time zone.
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed: jiff::Timestamp = text.parse()?;
+        Ok(Self(parsed.as_microsecond().max(0) as u64))
+    }
+}
+
 impl serde::Serialize for Timestamp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -73,8 +83,7 @@ impl serde::Serialize for Timestamp {
 impl<'de> serde::Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parsed: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
-        Ok(Self(parsed.as_microsecond().max(0) as u64))
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
 use crate::proxy::{Supervisor, Workers};
 use crate::seed;
-use crate::state::{Change, Source, State};
+use crate::state::{By, Change, Source, State, Who};
 
 /// A running Firedrill.
 pub struct Instance {
@@ -47,7 +47,7 @@ impl Instance {
     /// A port that is taken, a file that can't be read or written: what, where and why.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let seed = config.seed.unwrap_or_else(seed::choose);
-        let state = Arc::new(State::default());
+        let state = Arc::new(State::new(seed, config.control.heartbeat));
         // Before any proxy: none is ever without its rules.
         let rules = config.rules.into_iter().map(Change::AddRule);
         let partitions = config.partitions.into_iter().map(Change::AddPartition);
@@ -146,8 +146,8 @@ pub async fn run(config: Config, _file: &Path) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => break,
             _ = heal.recv() => {
-                let healed = instance.context.state.apply(vec![Change::Heal], Source::Api);
-                tracing::info!(?healed, "SIGUSR1: every rule and partition is disabled");
+                // Never refused: it names nothing.
+                let _ = instance.context.state.apply(vec![Change::Heal], signalled("SIGUSR1"));
             }
         }
     }
@@ -158,6 +158,13 @@ pub async fn run(config: Config, _file: &Path) -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+fn signalled(signal: &'static str) -> By {
+    By {
+        source: Source::Api,
+        who: Who::Signal(signal),
+    }
 }
 
 /// Binds a port before anything runs, so that one that is taken starts nothing.
@@ -204,7 +211,7 @@ fn run_control(
     let run = async move {
         let context = Arc::clone(&api.context);
         let state = Arc::clone(&context.state);
-        tokio::spawn(async move { state.expire().await });
+        tokio::spawn(async move { state.keep_time().await });
         let scraped = async {
             match metrics {
                 Some(port) => {

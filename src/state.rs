@@ -4,21 +4,26 @@
 //! wait. Nothing here touches a connection; connections compare generations with the next byte
 //! that they read, and whoever waits is woken by [`State::changed`].
 
+mod events;
 mod model;
+mod timers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use self::model::{Model, lift};
-use crate::clock::{self, Instant, Timestamp};
-use crate::rules::{
-    Edge, LivePartition, LiveRule, Partition, Protocol, Rule, RuleSet, Totals, Ttl,
-};
+use self::events::Events;
+use self::model::Model;
+use self::timers::Controllers;
+use crate::clock::{Instant, Timestamp};
+use crate::rules::{Edge, Partition, Protocol, Rule, RuleSet, Totals, Ttl};
+
+pub use events::{By, Event, REMEMBERED, Subscription, Touched, What, Who};
 
 /// At most so many rules, and as many partitions: metric series and memory are bounded by it.
 pub const MAX_DEFINITIONS: usize = 1000;
@@ -44,6 +49,10 @@ pub enum Change {
     RemoveRule(String),
     /// Switches a rule on (anew: its schedule and lifetime begin again) or off.
     SwitchRule(String, bool, Ttl),
+    /// Defines a rule as it stood in an earlier process.
+    RestoreRule(Restored<Rule>),
+    /// Puts the rules of these names first, in this order.
+    OrderRules(Vec<String>),
     /// Defines a partition that is not there yet.
     AddPartition(Partition),
     /// Defines a partition, in place of the one with its name if there is one.
@@ -52,12 +61,25 @@ pub enum Change {
     RemovePartition(String),
     /// Switches a partition on or off.
     SwitchPartition(String, bool, Ttl),
+    /// Defines a partition as it stood in an earlier process.
+    RestorePartition(Restored<Partition>),
     /// Makes a proxy known. Its listener is the supervisor's.
     AddEdge(Edge),
     /// Forgets a proxy.
     RemoveEdge(String),
     /// Disables every rule and every partition; they stay as definitions.
     Heal,
+}
+
+/// A definition as it stood in an earlier process.
+#[derive(Debug, Clone)]
+pub struct Restored<T> {
+    /// With `enabled` as it was.
+    pub definition: T,
+    /// When it was last switched on or off: its schedule goes on from there.
+    pub since: Timestamp,
+    /// When it disables itself; if that has passed, it is disabled.
+    pub expires: Option<Timestamp>,
 }
 
 /// Why a change was refused. Nothing of it was applied.
@@ -84,8 +106,20 @@ pub struct Defined<T> {
     pub definition: Arc<T>,
     /// Who defined it.
     pub source: Source,
+    /// When it was last switched on or off, or put in another's place.
+    pub since: Timestamp,
     /// When it disables itself.
     pub expires: Option<(Instant, Timestamp)>,
+    /// Whether it acts now: it is enabled, and no schedule keeps it waiting.
+    pub active: bool,
+    /// When its schedule next lets it act, or keeps it from acting.
+    pub turns: Option<(Instant, Timestamp)>,
+    /// The change that last touched it.
+    pub changed: u64,
+    /// The controller that last touched it, where it gave a name.
+    pub controller: Option<Arc<str>>,
+    /// As the file says it, if it does.
+    pub written: Option<Arc<T>>,
     /// Counts over all the times it was enabled.
     pub totals: Arc<Totals>,
 }
@@ -121,7 +155,10 @@ pub enum Stopping {
 
 /// The one place where definitions live and change.
 pub struct State {
+    seed: u64,
     model: Mutex<Model>,
+    events: Mutex<Events>,
+    controllers: Controllers,
     snapshot: ArcSwap<Snapshot>,
     generation: AtomicU64,
     stopping: AtomicU8,
@@ -137,8 +174,20 @@ impl std::fmt::Debug for State {
 
 impl Default for State {
     fn default() -> Self {
+        Self::new(0, None)
+    }
+}
+
+impl State {
+    /// An empty one. Random splits are drawn from `seed`. What a controller with a name has set is
+    /// lifted once it is silent for `heartbeat`; `None`: never.
+    #[must_use]
+    pub fn new(seed: u64, heartbeat: Option<Duration>) -> Self {
         Self {
+            seed,
             model: Mutex::default(),
+            events: Mutex::default(),
+            controllers: Controllers::new(heartbeat),
             snapshot: ArcSwap::default(),
             generation: AtomicU64::new(0),
             stopping: AtomicU8::new(0),
@@ -146,9 +195,7 @@ impl Default for State {
             expiry: Notify::new(),
         }
     }
-}
 
-impl State {
     /// The number of the change that is in force.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -215,96 +262,124 @@ impl State {
         (self.generation(), partitions)
     }
 
+    /// The services that the proxies connect, each once.
+    #[must_use]
+    pub fn services(&self) -> Vec<String> {
+        let model = self.model();
+        model.services().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The seed that random splits are drawn from.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The events that are remembered, and those to come.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.events().subscribe()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Applies all of it or nothing, and answers the new generation. When it returns, the change
     /// holds for the next byte that any connection reads.
     ///
     /// # Errors
     /// The first step that can't be done.
-    pub fn apply(&self, changes: Vec<Change>, by: Source) -> Result<u64, Refused> {
-        self.apply_to(&mut self.model(), changes, by)
+    pub fn apply(&self, changes: Vec<Change>, by: impl Into<By>) -> Result<u64, Refused> {
+        self.change(by, |draft| {
+            changes
+                .into_iter()
+                .try_for_each(|change| draft.apply(change))
+        })
     }
 
-    /// Applies changes that were worked out from what was read at generation `read`; `None`: that
-    /// is no longer in force, and nothing was applied.
+    /// Makes a change that is worked out from how things stand: nobody else's comes in between.
+    /// `plan` must be quick, since everyone else waits for it. Answers the new generation.
     ///
     /// # Errors
-    /// The first step that can't be done.
-    pub fn apply_at(
+    /// Those of `plan`; then nothing is applied.
+    pub fn change<E>(
         &self,
-        read: u64,
-        changes: Vec<Change>,
-        by: Source,
-    ) -> Result<Option<u64>, Refused> {
-        let mut model = self.model();
-        if self.generation() != read {
-            return Ok(None);
+        by: impl Into<By>,
+        plan: impl FnOnce(&mut Draft) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let by = by.into();
+        if let Some(controller) = by.controller() {
+            self.controllers.heard(controller);
         }
-        self.apply_to(&mut model, changes, by).map(Some)
+        let mut model = self.model();
+        let mut draft = Draft::of(&model, by);
+        plan(&mut draft)?;
+        Ok(self.adopt(&mut model, draft))
     }
 
-    fn apply_to(
-        &self,
-        model: &mut Model,
-        changes: Vec<Change>,
-        by: Source,
-    ) -> Result<u64, Refused> {
-        let mut next = model.clone();
-        for change in changes {
-            next.apply(change, by)?;
-        }
-        let generation = self.generation() + 1;
-        self.snapshot.store(Arc::new(next.compile(generation)));
+    fn adopt(&self, model: &mut Model, draft: Draft) -> u64 {
+        let Draft { model: next, by } = draft;
+        let generation = next.generation;
+        self.snapshot.store(Arc::new(next.compile(self.seed)));
         let old = std::mem::replace(model, next);
         // Published only now: who sees the number finds the snapshot.
         self.generation.store(generation, Release);
-        lift(&old.rules, &model.rules, LiveRule::lift);
-        lift(&old.partitions, &model.partitions, LivePartition::heal);
+        model.lift(&old);
+        // Under the model's lock, so that events come in the order of their numbers.
+        self.events().push(Event {
+            generation,
+            at: Timestamp::now(),
+            who: by.who,
+            touched: model.touched(&old),
+        });
         self.announce();
-        Ok(generation)
+        generation
+    }
+}
+
+/// A copy of all definitions, on which a change is worked out.
+#[derive(Debug)]
+pub struct Draft {
+    model: Model,
+    by: By,
+}
+
+impl Draft {
+    fn of(model: &Model, by: By) -> Self {
+        let mut model = model.clone();
+        model.generation += 1;
+        Self { model, by }
     }
 
-    /// Disables what has lived long enough, until the process stops. Cancel-safe.
-    pub async fn expire(&self) {
-        while self.stopping() == Stopping::No {
-            let woken = self.expiry.notified();
-            match self.next_expiry() {
-                None => woken.await,
-                Some(deadline) if deadline > clock::now() => {
-                    tokio::select! {
-                        () = woken => {}
-                        () = clock::sleep_until(deadline) => {}
-                    }
-                }
-                Some(_) => self.disable_expired(),
-            }
-        }
+    /// Makes one step of the change.
+    ///
+    /// # Errors
+    /// It can't be done.
+    pub fn apply(&mut self, change: Change) -> Result<(), Refused> {
+        self.model.apply(change, &self.by)
     }
 
-    fn next_expiry(&self) -> Option<Instant> {
-        let model = self.model();
-        let rules = model.rules.iter().filter_map(|e| e.defined.expires);
-        let partitions = model.partitions.iter().filter_map(|e| e.defined.expires);
-        rules.chain(partitions).map(|(at, _)| at).min()
+    /// The generation that was in force before.
+    #[must_use]
+    pub fn before(&self) -> u64 {
+        self.model.generation - 1
     }
 
-    fn disable_expired(&self) {
-        let now = clock::now();
-        let over = |expires: Option<(Instant, Timestamp)>| expires.is_some_and(|(at, _)| at <= now);
-        // Looked up and applied under one lock: what is switched on again in between stays on.
-        let mut model = self.model();
-        let rules = model.rules.iter().filter(|e| over(e.defined.expires));
-        let rules: Vec<_> = rules.map(|e| e.defined.definition.name.clone()).collect();
-        let partitions = model.partitions.iter().filter(|e| over(e.defined.expires));
-        let partitions: Vec<_> = partitions
-            .map(|e| e.defined.definition.name.clone())
-            .collect();
-        tracing::info!(?rules, ?partitions, "expired, and disabled");
-        let off = |name| Change::SwitchRule(name, false, Ttl::Unsaid);
-        let heal = |name| Change::SwitchPartition(name, false, Ttl::Unsaid);
-        let changes = rules.into_iter().map(off);
-        let changes = changes.chain(partitions.into_iter().map(heal)).collect();
-        // Never refused: the names are the model's.
-        let _ = self.apply_to(&mut model, changes, Source::Api);
+    /// The proxies, in the order of their definition.
+    #[must_use]
+    pub fn edges(&self) -> &[Arc<Edge>] {
+        &self.model.edges
+    }
+
+    /// The rules as they would stand, in rule order.
+    pub fn rules(&self) -> impl Iterator<Item = &Defined<Rule>> {
+        self.model.rules.iter().map(|e| &e.defined)
+    }
+
+    /// The partitions as they would stand.
+    pub fn partitions(&self) -> impl Iterator<Item = &Defined<Partition>> {
+        self.model.partitions.iter().map(|e| &e.defined)
     }
 }
 

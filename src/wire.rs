@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
 use crate::operation::Direction;
-use crate::rules::{Mode, Partition, Protocol, Rule, Ttl};
+use crate::rules::{Mode, Partition, Protocol, Rule, Shape, Sides, Ttl};
 use crate::units;
 
 /// A list with the generation that it belongs to.
@@ -121,17 +121,14 @@ pub struct RuleItem {
     /// Where the kind has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
+    /// When it acts while it is enabled; absent: all the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Map<String, Value>>,
     /// One kind, one map.
     pub fault: Map<String, Value>,
-    /// `file` or `api`.
-    pub source: String,
-    /// When it disables itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-    /// Operations that it chose.
-    pub selected: u64,
-    /// Operations in which it changed what a side saw.
-    pub injected: u64,
+    /// How it stands.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 impl RuleItem {
@@ -147,8 +144,21 @@ impl RuleItem {
 pub struct PartitionItem {
     /// Unique among partitions.
     pub name: String,
-    /// The groups.
-    pub between: Vec<Vec<String>>,
+    /// The groups, where they are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<Vec<Vec<String>>>,
+    /// Who is cut off from all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate: Option<Vec<String>>,
+    /// Who hears neighbours only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<Vec<String>>,
+    /// How services are split by chance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitItem>,
+    /// What chance made of `split`, the services being those that there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<Vec<String>>>,
     /// These no longer hear the others; empty: nobody hears the other side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deaf: Vec<String>,
@@ -159,15 +169,25 @@ pub struct PartitionItem {
     /// A duration or `forever`; absent where it was not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<String>,
-    /// `file` or `api`.
-    pub source: String,
-    /// When it disables itself.
+    /// When it acts while it is enabled; absent: all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_at: Option<Timestamp>,
-    /// Operations that it chose.
-    pub selected: u64,
-    /// Operations that it cut.
-    pub injected: u64,
+    pub schedule: Option<Map<String, Value>>,
+    /// How it stands.
+    #[serde(flatten)]
+    pub standing: Standing,
+}
+
+/// How services are split by chance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SplitItem {
+    /// In so many groups.
+    pub groups: usize,
+    /// These; absent: all that the proxies connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<String>>,
+    /// Absent: the process's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
 }
 
 fn ttl(ttl: Ttl) -> Option<String> {
@@ -186,14 +206,27 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// How a definition stands, besides its definition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Standing {
     /// `file` or `api`.
     pub source: String,
+    /// Whether it acts now: it is enabled, and no schedule keeps it waiting.
+    pub active: bool,
+    /// When its schedule next lets it act, or keeps it from acting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns_at: Option<Timestamp>,
     /// When it disables itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Selected, injected.
-    pub counts: (u64, u64),
+    /// The controller that last touched it, where it gave a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// The change that last touched it: its ETag.
+    pub generation: u64,
+    /// Operations that it chose.
+    pub selected: u64,
+    /// Operations in which it changed what a side saw, or that it cut.
+    pub injected: u64,
 }
 
 impl RuleItem {
@@ -212,32 +245,105 @@ impl RuleItem {
             ttl: ttl(rule.ttl),
             dry_run: rule.dry_run,
             direction: rule.direction,
+            schedule: rule.timetable.as_ref().map(|t| object(t.to_json())),
             fault: object(rule.fault.to_json()),
-            source: standing.source,
-            expires_at: standing.expires_at,
-            selected: standing.counts.0,
-            injected: standing.counts.1,
+            standing,
         }
     }
 }
 
 impl PartitionItem {
-    /// The item of a partition.
+    /// The item of a partition, where these are the services that there are and `seed` is the
+    /// process's.
     #[must_use]
-    pub fn new(partition: &Partition, standing: Standing) -> Self {
-        Self {
+    pub fn new(partition: &Partition, services: &[&str], seed: u64, standing: Standing) -> Self {
+        let mut item = Self {
             name: partition.name.clone(),
-            between: partition.between.clone(),
+            between: None,
+            isolate: None,
+            ring: None,
+            split: None,
+            groups: None,
             deaf: partition.deaf.clone(),
             mode: partition.mode,
             enabled: partition.enabled,
             ttl: ttl(partition.ttl),
-            source: standing.source,
-            expires_at: standing.expires_at,
-            selected: standing.counts.0,
-            injected: standing.counts.1,
+            schedule: partition.timetable.as_ref().map(|t| object(t.to_json())),
+            standing,
+        };
+        match &partition.shape {
+            Shape::Between(groups) => item.between = Some(groups.clone()),
+            Shape::Isolate(list) => item.isolate = Some(list.clone()),
+            Shape::Ring(list) => item.ring = Some(list.clone()),
+            Shape::Split {
+                groups,
+                services,
+                seed,
+            } => {
+                item.split = Some(SplitItem {
+                    groups: *groups,
+                    services: services.clone(),
+                    seed: *seed,
+                });
+            }
         }
+        if let (Some(_), Sides::Groups(groups)) = (&item.split, partition.sides(services, seed)) {
+            item.groups = Some(groups.into_owned());
+        }
+        item
     }
+}
+
+/// A change, as it was made: `GET /v1/events`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventItem {
+    /// Its number.
+    pub generation: u64,
+    /// When it took hold.
+    pub at: Timestamp,
+    /// On which way it came: `api`, `file`, `signal`, `ttl`, `schedule`, `heartbeat`, `state_file`,
+    /// or `process`.
+    pub via: String,
+    /// Who asked for it, in words.
+    pub by: String,
+    /// The name that the controller gave itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
+    /// What it touched; a heal of nothing touches nothing.
+    pub changes: Vec<TouchedItem>,
+}
+
+/// What became of one definition.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TouchedItem {
+    /// `rule`, `partition` or `proxy`.
+    pub sort: String,
+    /// Of the definition.
+    pub name: String,
+    /// `made`, `replaced`, `enabled`, `disabled`, `began`, `paused` or `deleted`.
+    pub what: String,
+}
+
+/// `POST /v1/changes`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changed {
+    /// The number of the change; all of it took hold with it.
+    pub generation: u64,
+    /// The rules that it names, as they stand now.
+    pub rules: Vec<RuleItem>,
+    /// The partitions that it names, as they stand now.
+    pub partitions: Vec<PartitionItem>,
+}
+
+/// `POST /v1/heartbeat`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Who is alive.
+    pub controller: String,
+    /// Within this time the next must come, or what the controller set is lifted; absent: nobody
+    /// waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
 }
 
 /// `POST /v1/heal`.

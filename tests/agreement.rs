@@ -87,7 +87,7 @@ impl Drill {
             (!rule.enabled).then_some(rule)
         })
         .await;
-        assert!(expired.injected > 0, "{kind} never bit");
+        assert!(expired.standing.injected > 0, "{kind} never bit");
         let then = so_far();
         until("traffic after", || (so_far() > then + 100).then_some(())).await;
         stop.store(true, Ordering::Relaxed);
@@ -160,7 +160,10 @@ async fn compare_counters(firedrill: &Firedrill, kind: &str, records: &[Record])
     let fault = format!("fault=\"{kind}\"");
     let labels = [fault.as_str(), "proxy=\"payment\"", "rule=\"fault\""];
     let rule = firedrill.rule("fault").await;
-    assert_eq!((rule.selected, rule.injected), (selected, injected));
+    assert_eq!(
+        (rule.standing.selected, rule.standing.injected),
+        (selected, injected)
+    );
     for (metric, value) in [
         ("firedrill_faults_selected_total", selected),
         ("firedrill_faults_injected_total", injected),

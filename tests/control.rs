@@ -68,9 +68,9 @@ async fn a_rule_is_made_read_altered_switched_and_deleted() {
     let plane = Plane::start(None, &[]).await;
     let client = &plane.client;
     let made = client.create_rule(&delay("slow")).await.unwrap();
-    assert!(made.enabled && made.source == "api");
+    assert!(made.enabled && made.standing.source == "api");
     let ten_minutes = Timestamp::now().plus(Duration::from_secs(600));
-    let expires = made.expires_at.unwrap();
+    let expires = made.standing.expires_at.unwrap();
     assert!(
         expires <= ten_minutes && ten_minutes.since(expires) < Duration::from_secs(60),
         "what the API makes lives ten minutes unless told otherwise"
@@ -81,7 +81,10 @@ async fn a_rule_is_made_read_altered_switched_and_deleted() {
     client.put_rule("slow", &same).await.unwrap();
     let patch = json!({"probability": 0.5, "ttl": "forever"});
     let altered = client.patch_rule("slow", &patch).await.unwrap();
-    assert_eq!((altered.probability, altered.expires_at), (0.5, None));
+    assert_eq!(
+        (altered.probability, altered.standing.expires_at),
+        (0.5, None)
+    );
     let limit = |limit: Value| json!({"limit": limit});
     let limited = client.patch_rule("slow", &limit(3.into())).await.unwrap();
     assert_eq!(limited.limit, Some(3));
@@ -96,7 +99,7 @@ async fn a_rule_is_made_read_altered_switched_and_deleted() {
     assert!(!client.patch_rule("slow", &off).await.unwrap().enabled);
     let on = json!({"enabled": true, "ttl": "30s"});
     let on = client.patch_rule("slow", &on).await.unwrap();
-    let left = on.expires_at.unwrap().since(Timestamp::now());
+    let left = on.standing.expires_at.unwrap().since(Timestamp::now());
     assert!(on.enabled && left <= Duration::from_secs(30));
     assert!(
         left > Duration::from_secs(1),
@@ -144,7 +147,7 @@ async fn heal_disables_all_and_says_what_was_on() {
     client.create_rule(&off).await.unwrap();
     let split = json!({"name": "split", "between": [["checkout"], ["payment"]]});
     let made = client.create_partition(&split).await.unwrap();
-    assert!(made.enabled && made.expires_at.is_some());
+    assert!(made.enabled && made.standing.expires_at.is_some());
     let healed = client.heal().await.unwrap();
     assert_eq!(healed.rules, ["slow"]);
     assert_eq!(healed.partitions, ["split"]);
@@ -168,7 +171,7 @@ async fn partitions_have_the_same_verbs() {
     assert_eq!(one_way.mode, made.mode);
     let both = json!({"deaf": [], "ttl": "forever"});
     let both = client.patch_partition("split", &both).await.unwrap();
-    assert_eq!((both.deaf.len(), both.expires_at), (0, None));
+    assert_eq!((both.deaf.len(), both.standing.expires_at), (0, None));
     let again = serde_json::to_value(&made).unwrap();
     let again = client.create_partition(&again).await.unwrap_err();
     assert_eq!(code_of(again), (409, "exists".to_owned()));
@@ -566,4 +569,288 @@ async fn who_does_not_answer_is_said_to_be_away() {
     let error = client.status().await.unwrap_err();
     assert!(matches!(error, ClientError::Connect { .. }), "{error}");
     assert!(error.hint().contains("firedrill serve"));
+}
+
+/// The error of a refused request.
+async fn refused(plane: &Plane, request: &str, status: u16) -> Value {
+    let (got, _, body) = raw(plane, request).await;
+    assert_eq!(got, status, "{request}: {body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert!(body["error"]["hint"].is_string(), "{body}");
+    body["error"].clone()
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let line = head.lines().find_map(|l| l.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("no {name} in {head}"))
+        .trim_start_matches(':')
+        .trim()
+}
+
+#[tokio::test]
+async fn an_etag_keeps_two_from_undoing_each_other() {
+    let plane = Plane::start(None, &[]).await;
+    plane.client.create_rule(&delay("slow")).await.unwrap();
+    plane.client.create_rule(&delay("other")).await.unwrap();
+    let get = "GET /v1/rules/slow HTTP/1.1\nHost: HOST\n\n";
+    let (_, head, body) = raw(&plane, get).await;
+    let tag = header(&head, "etag").to_owned();
+    let read: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(tag, format!("\"{}\"", read["generation"]));
+    // What happens to others does not matter.
+    plane.client.delete_rule("other").await.unwrap();
+    let with = |method: &str, tag: &str, body: &str| {
+        format!("{method} /v1/rules/slow HTTP/1.1\nHost: HOST\nIf-Match: {tag}\n\n{body}")
+    };
+    let half = r#"{"probability": 0.5}"#;
+    let (status, head, _) = raw(&plane, &with("PATCH", &tag, half)).await;
+    assert_eq!(status, 200);
+    let newer = header(&head, "etag").to_owned();
+    assert_ne!(newer, tag);
+    let before = plane.context.state.generation();
+    for (method, body) in [("PATCH", half), ("PUT", &read.to_string()), ("DELETE", "")] {
+        let error = refused(&plane, &with(method, &tag, body), 412).await;
+        assert_eq!(error["code"], "changed", "{method}");
+        assert!(
+            error["message"].as_str().unwrap().contains(&newer),
+            "{error}"
+        );
+    }
+    assert_eq!(plane.context.state.generation(), before);
+    let (status, ..) = raw(&plane, &with("DELETE", &format!("\"x\", {newer}"), "")).await;
+    assert_eq!(status, 204);
+    let error = refused(&plane, &with("PUT", "*", &read.to_string()), 412).await;
+    assert_eq!(error["message"], "there is nothing by that name any more");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn several_changes_are_one_or_none() {
+    let plane = Plane::start(None, &[]).await;
+    plane.client.create_rule(&delay("old")).await.unwrap();
+    let before = plane.context.state.generation();
+    let changes = |body: &Value| format!("POST /v1/changes HTTP/1.1\nHost: HOST\n\n{body}");
+    let all = json!({"if_generation": before, "changes": [
+        {"op": "delete", "rule": {"name": "old"}},
+        {"op": "add", "rule": delay("a")},
+        {"op": "put", "partition": {"name": "split", "between": [["checkout"], ["payment"]]}},
+        {"op": "patch", "rule": {"name": "a", "probability": 0.5}},
+        {"op": "patch", "partition": {"name": "split", "isolate": ["payment"]}},
+    ]});
+    let (status, _, body) = raw(&plane, &changes(&all)).await;
+    assert_eq!(status, 200, "{body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["generation"], before + 1, "one change");
+    assert_eq!(body["rules"][0]["probability"], 0.5);
+    assert_eq!(body["partitions"][0]["isolate"], json!(["payment"]));
+    assert_eq!(body["partitions"][0]["between"], Value::Null);
+
+    let before = plane.context.state.generation();
+    for (step, path, status) in [
+        (
+            json!({"op": "add", "rule": delay("a")}),
+            "changes[1].rule",
+            409,
+        ),
+        (
+            json!({"op": "delete", "rule": {"name": "old"}}),
+            "changes[1].rule",
+            404,
+        ),
+        (
+            json!({"op": "patch", "rule": {"probability": 1}}),
+            "changes[1].rule.name",
+            422,
+        ),
+        (
+            json!({"op": "put", "rule": {"name": "b", "fault": {"delay": {"latency": 5}}}}),
+            "changes[1].rule.fault.delay.latency",
+            422,
+        ),
+        (json!({"op": "explode", "rule": {}}), "changes[1].op", 422),
+        (json!({"rule": {}}), "changes[1].op", 422),
+        (json!({"op": "heal", "rule": {}}), "changes[1].rule", 422),
+        (json!({"op": "add"}), "changes[1]", 422),
+        (
+            json!({"op": "add", "rule": {}, "partition": {}}),
+            "changes[1]",
+            422,
+        ),
+        (json!(7), "changes[1]", 422),
+    ] {
+        let body = json!({"changes": [{"op": "heal"}, step]});
+        let (got, _, text) = raw(&plane, &changes(&body)).await;
+        let text: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(got, status, "{body}: {text}");
+        assert_eq!(text["error"]["path"], path, "{text}");
+    }
+    for (body, path) in [
+        (json!({}), "changes"),
+        (json!({"changes": []}), "changes"),
+        (
+            json!({"changes": [{"op": "heal"}], "atomic": true}),
+            "atomic",
+        ),
+        (
+            json!({"changes": [{"op": "heal"}], "if_generation": "7"}),
+            "if_generation",
+        ),
+    ] {
+        let error = refused(&plane, &changes(&body), 422).await;
+        assert_eq!(error["path"], path);
+    }
+    let late = json!({"if_generation": before - 1, "changes": [{"op": "heal"}]});
+    assert_eq!(
+        refused(&plane, &changes(&late), 412).await["code"],
+        "changed"
+    );
+    assert_eq!(
+        plane.context.state.generation(),
+        before,
+        "nothing was changed"
+    );
+    let heal = json!({"changes": [{"op": "heal"}, {"op": "delete", "rule": {"name": "a"}}]});
+    assert_eq!(raw(&plane, &changes(&heal)).await.0, 200);
+    assert!(!plane.client.partition("split").await.unwrap().enabled);
+    plane.end().await;
+}
+
+/// The next event of a stream: its fields, but for comments.
+async fn event(stream: &mut tokio::io::BufReader<TcpStream>) -> Vec<(String, String)> {
+    use tokio::io::AsyncBufReadExt;
+    let mut fields = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        match line.trim_end().split_once(": ") {
+            Some((key, value)) => fields.push((key.to_owned(), value.to_owned())),
+            None if !fields.is_empty() => return fields,
+            None => assert!(!line.is_empty(), "the stream ended"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_tell_every_change_and_who_made_it() {
+    let plane = Plane::start(None, &[]).await;
+    let began = plane.context.state.generation();
+    plane.client.create_rule(&delay("slow")).await.unwrap();
+    let open = async |query: &str, more: &str| {
+        let mut stream = TcpStream::connect(address(&plane)).await.unwrap();
+        let host = address(&plane);
+        let head = format!("GET /v1/events{query} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut stream = tokio::io::BufReader::new(stream);
+        let head = event(&mut stream).await;
+        let kind = ("content-type".to_owned(), "text/event-stream".to_owned());
+        assert!(head.contains(&kind), "{head:?}");
+        stream
+    };
+    let data = |fields: &[(String, String)]| {
+        let data = fields.iter().find(|(key, _)| key == "data").unwrap();
+        serde_json::from_str::<Value>(&data.1).unwrap()
+    };
+    let mut since = open(&format!("?since={began}"), "").await;
+    let mut live = open("", "").await;
+    let again = format!("Last-Event-ID: {}\r\n", began + 1);
+    let mut again = open("", &again).await;
+    let made = event(&mut since).await;
+    assert_eq!(made[0], ("event".to_owned(), "change".to_owned()));
+    assert_eq!(made[1], ("id".to_owned(), (began + 1).to_string()));
+    let made = data(&made);
+    assert_eq!(
+        made["changes"],
+        json!([{"sort": "rule", "name": "slow", "what": "made"}])
+    );
+    assert!(
+        made["by"].as_str().unwrap().starts_with("api 127.0.0.1:"),
+        "{made}"
+    );
+
+    let off = "PATCH /v1/rules/slow HTTP/1.1\nHost: HOST\nFiredrill-Controller: drill-7\n\n{\"enabled\": false}";
+    assert_eq!(raw(&plane, off).await.0, 200);
+    for stream in [&mut since, &mut live, &mut again] {
+        let off = data(&event(stream).await);
+        assert_eq!(off["generation"], began + 2);
+        assert_eq!(
+            (&off["via"], &off["controller"]),
+            (&json!("api"), &json!("drill-7"))
+        );
+        assert_eq!(off["changes"][0]["what"], "disabled");
+    }
+    for query in ["since=x", "sinc=1", "since=-1"] {
+        let get = format!("GET /v1/events?{query} HTTP/1.1\nHost: HOST\n\n");
+        refused(&plane, &get, 400).await;
+    }
+    // Who stops reading is told how much he missed, and holds nobody up.
+    let mut slow = open("?since=0", "").await;
+    for _ in 0..3000 {
+        plane
+            .context
+            .state
+            .apply(vec![Change::Heal], Source::Api)
+            .unwrap();
+    }
+    let mut missed = 0;
+    let mut next = 0;
+    let last = plane.context.state.generation();
+    while next <= last {
+        let fields = event(&mut slow).await;
+        match fields[0].1.as_str() {
+            "lost" => {
+                let lost: u64 = fields[1].1.parse().unwrap();
+                (missed, next) = (missed + lost, next + lost);
+            }
+            _ => {
+                let generation = data(&fields)["generation"].as_u64().unwrap();
+                assert!(
+                    next == 0 || generation == next,
+                    "{generation} instead of {next}"
+                );
+                next = generation + 1;
+            }
+        }
+    }
+    assert!(missed > 0, "3000 events are more than are kept");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_is_a_named_controllers() {
+    let plane = Plane::start(None, &[]).await;
+    let beat = "POST /v1/heartbeat HTTP/1.1\nHost: HOST\nFiredrill-Controller: drill-7\n\n";
+    let (status, _, body) = raw(&plane, beat).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (200, r#"{"controller":"drill-7"}"#)
+    );
+    let unnamed = refused(&plane, "POST /v1/heartbeat HTTP/1.1\nHost: HOST\n\n", 400).await;
+    assert_eq!(unnamed["code"], "controller");
+    let long = beat.replace("drill-7", &"x".repeat(101));
+    refused(&plane, &long, 400).await;
+    // Not even such a name keeps a heal from working.
+    let heal = long.replace("heartbeat", "heal");
+    assert_eq!(raw(&plane, &heal).await.0, 200);
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn every_shape_of_partition_is_told_as_it_is() {
+    let plane = Plane::start(None, &[]).await;
+    let client = &plane.client;
+    for (from, to) in [("payment", "ledger"), ("ledger", "mail")] {
+        let proxy =
+            json!({"name": to, "from": from, "listen": "127.0.0.1:0", "upstream": "127.0.0.1:1"});
+        client.create_proxy(&proxy).await.unwrap();
+    }
+    let split = json!({"name": "islands", "split": {"groups": 2}});
+    let made = client.create_partition(&split).await.unwrap();
+    let groups = made.groups.clone().unwrap();
+    assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
+    let again = serde_json::to_value(&made).unwrap();
+    client.put_partition("islands", &again).await.unwrap();
+    let ring = json!({"ring": ["checkout", "payment", "ledger", "mail"]});
+    let ring = client.patch_partition("islands", &ring).await.unwrap();
+    assert!(ring.split.is_none() && ring.groups.is_none() && ring.ring.is_some());
+    plane.end().await;
 }

@@ -66,7 +66,7 @@ async fn hits(
     }
     let rule = firedrill.rule("some").await;
     assert_eq!(
-        (rule.selected, rule.injected),
+        (rule.standing.selected, rule.standing.injected),
         (all.len() as u64, all.len() as u64),
         "of {total}: what clients met is what was counted"
     );
@@ -208,7 +208,10 @@ async fn the_same_connections_are_hit() {
             }
         }
         assert_rate(hit.len(), 300);
-        assert_eq!(firedrill.rule("some").await.injected, hit.len() as u64);
+        assert_eq!(
+            firedrill.rule("some").await.standing.injected,
+            hit.len() as u64
+        );
         runs.push(hit);
     }
     assert_eq!(runs[0], runs[1]);

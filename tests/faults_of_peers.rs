@@ -394,7 +394,7 @@ async fn a_probability_of_zero_never_acts() {
     }
     for name in ["http", "any"] {
         let rule = firedrill.rule(name).await;
-        assert_eq!((rule.selected, rule.injected), (0, 0));
+        assert_eq!((rule.standing.selected, rule.standing.injected), (0, 0));
     }
 }
 
@@ -413,7 +413,7 @@ async fn jitter_larger_than_latency_is_a_short_delay() {
             let met = caller.ask(&post("/a", &key, "x")).await;
             assert_eq!(met, Met::Answered(200, key), "{distribution}");
         }
-        assert_eq!(firedrill.rule("j").await.selected, 100);
+        assert_eq!(firedrill.rule("j").await.standing.selected, 100);
         assert!(!firedrill.process.log().contains("panicked"));
     }
 }
@@ -498,8 +498,8 @@ async fn connections_made_just_before_the_rule_do_not_escape_it() {
         let met = caller.ask(&post("/a", "after", "x")).await;
         assert!(matches!(met, Met::Answered(418, _)), "{met:?}");
     }
-    assert_eq!(firedrill.rule("lost").await.injected, 50);
-    assert_eq!(firedrill.rule("abort").await.injected, 50);
+    assert_eq!(firedrill.rule("lost").await.standing.injected, 50);
+    assert_eq!(firedrill.rule("abort").await.standing.injected, 50);
 }
 
 /// Half-close with no deadline leaks peers: a client that is gone for good leaves nothing.

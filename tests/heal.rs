@@ -156,7 +156,7 @@ impl Stage {
     async fn cut(&self, n: usize) {
         eventually("the partition holds them", async || {
             let split = self.firedrill.api.partition("split").await.unwrap();
-            (split.injected == n as u64).then_some(())
+            (split.standing.injected == n as u64).then_some(())
         })
         .await;
     }
@@ -165,7 +165,7 @@ impl Stage {
         let wanted = (selected as u64, injected as u64);
         eventually(&format!("selected, injected: {wanted:?}"), async || {
             let rule = self.firedrill.rule("wait").await;
-            ((rule.selected, rule.injected) == wanted).then_some(())
+            ((rule.standing.selected, rule.standing.injected) == wanted).then_some(())
         })
         .await;
     }

@@ -64,7 +64,7 @@ async fn either_signal_drains_what_runs_and_closes_what_hangs() {
         idle.send(post("/a", "idle", "x")).await;
         assert!(idle.answer().await.ends_with("idle"));
         eventually("one is under way, one hangs", async || {
-            let hung = firedrill.rule("hang").await.injected == 1;
+            let hung = firedrill.rule("hang").await.standing.injected == 1;
             (hung && upstream.log().len() == 2).then_some(())
         })
         .await;
@@ -488,7 +488,7 @@ async fn sigusr1_heals() {
     let mut hung = Client::connect(addr).await;
     hung.send(get("/a")).await;
     eventually("it hangs", async || {
-        (firedrill.rule("hang").await.injected == 1).then_some(())
+        (firedrill.rule("hang").await.standing.injected == 1).then_some(())
     })
     .await;
     let split = json!({"name": "split", "between": [["client"], ["p"]]});

@@ -212,7 +212,7 @@ async fn redis_and_an_increment_whose_answer_is_lost() {
     })
     .await;
     eventually("the answer is lost", async || {
-        (firedrill.rule("lost").await.injected == 1).then_some(())
+        (firedrill.rule("lost").await.standing.injected == 1).then_some(())
     })
     .await;
     assert_eq!(waiting.ended(), None, "the client sees no answer");
@@ -313,7 +313,7 @@ async fn tls_to_one_host_is_reset_and_to_others_passes() {
     assert_eq!(seen[1], (Class::NeverDelivered, Outcome::Reset, 1));
     assert!(seen[0].2 == 0 && seen[2].2 == 0, "{seen:?}");
     let rule = firedrill.rule("hosts").await;
-    assert_eq!((rule.selected, rule.injected), (1, 1));
+    assert_eq!((rule.standing.selected, rule.standing.injected), (1, 1));
 }
 
 /// `nc -N` sends a FIN after its input, and still wants the answer.

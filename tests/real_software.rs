@@ -70,7 +70,7 @@ async fn toggled(firedrill: &Firedrill, faults: Value, mut program: Process) -> 
     firedrill.quiet().await;
     account(firedrill, &rules).await;
     for rule in &rules {
-        assert!(firedrill.rule(rule).await.injected > 0, "{rule}");
+        assert!(firedrill.rule(rule).await.standing.injected > 0, "{rule}");
     }
     println!("{toggles} times a fault was switched on and off; {ended:?}");
     assert!(toggles >= 3 * rules.len(), "{toggles} of {rules:?}");
@@ -83,7 +83,11 @@ async fn account(firedrill: &Firedrill, rules: &[String]) {
     for rule in rules {
         let faults = records.iter().flat_map(|r| &r.faults);
         let faults = faults.filter(|f| *f.rule == **rule && f.injected).count() as u64;
-        assert_eq!(firedrill.rule(rule).await.injected, faults, "{rule}");
+        assert_eq!(
+            firedrill.rule(rule).await.standing.injected,
+            faults,
+            "{rule}"
+        );
         let labels = [&*format!("rule=\"{rule}\"")];
         let counted = firedrill.metric("firedrill_faults_injected_total", &labels);
         assert_eq!(counted.await, faults, "{rule}");
@@ -152,7 +156,7 @@ async fn redis_benchmark_is_told_of_a_reset() {
     let hold = [&hold[..], &["--direction", "downstream"]].concat();
     firedrill.stdout(&hold).await;
     eventually("all wait", async || {
-        (firedrill.rule("hold").await.injected == CLIENTS).then_some(())
+        (firedrill.rule("hold").await.standing.injected == CLIENTS).then_some(())
     })
     .await;
     let done = counter(&redis).await;

@@ -877,7 +877,7 @@ async fn curl_and_openssl_are_served_and_say_what_is_wrong() {
             "{how}: {said}"
         );
         firedrill.stdout(&["rule", "off", how]).await;
-        assert_eq!(firedrill.rule(how).await.injected, 1);
+        assert_eq!(firedrill.rule(how).await.standing.injected, 1);
     }
     firedrill
         .stdout(&["inject", "p", "tls", "how=expired", "--name", "again"])

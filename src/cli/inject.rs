@@ -144,7 +144,7 @@ fn text(made: &RuleItem) -> String {
     if made.dry_run {
         what += ", recorded only (dry run)";
     }
-    let until = until(made.enabled, made.expires_at);
+    let until = until(made.enabled, made.standing.expires_at);
     let name = &made.name;
     format!("{name}: {what}, {until}\nlift it: firedrill rule off {name}")
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::output::Output;
-use super::status::until;
+use super::status::{sides, until};
 use super::targets::{self, Targets};
 use crate::rules::Mode;
 use crate::wire::PartitionItem;
@@ -86,13 +86,12 @@ fn body(args: &Args) -> Value {
 }
 
 fn text(made: &PartitionItem) -> String {
-    let sides: Vec<_> = made.between.iter().map(|side| side.join(", ")).collect();
+    let sides = sides(made, ", ");
     let cut = if made.deaf.is_empty() {
-        format!("{} no longer hear each other", sides.join(" | "))
+        format!("{sides} no longer hear each other")
     } else {
         format!(
-            "{}: {} no longer hears the other side",
-            sides.join(" | "),
+            "{sides}: {} no longer hears the other side",
             made.deaf.join(", ")
         )
     };
@@ -100,7 +99,7 @@ fn text(made: &PartitionItem) -> String {
         "{}: {cut} ({}), {}\nlift it: firedrill heal",
         made.name,
         made.mode.as_str(),
-        until(made.enabled, made.expires_at),
+        until(made.enabled, made.standing.expires_at),
     )
 }
 

@@ -86,7 +86,7 @@ async fn patch(name: &str, keys: Value, targets: &Targets, out: &Output) -> Resu
         format!(
             "{}: {on}{}",
             rule.name,
-            until(rule.enabled, rule.expires_at)
+            until(rule.enabled, rule.standing.expires_at)
         )
     })
 }
@@ -110,7 +110,8 @@ mod tests {
             "name": "slow", "proxies": ["payment"], "enabled": true, "match": {"method": "POST"},
             "probability": 0.3, "skip": 0, "limit": null, "max_active": null, "ttl": "30s",
             "dry_run": false, "direction": null, "fault": {"delay": {"latency": "150ms"}},
-            "source": "api", "expires_at": null, "selected": 3, "injected": 2,
+            "source": "api", "active": true, "expires_at": null, "generation": 7,
+            "selected": 3, "injected": 2,
         });
         let rule = serde_json::from_value(rule).unwrap();
         insta::assert_snapshot!(show(&rule), @r#"
@@ -128,6 +129,8 @@ mod tests {
           delay:
             latency: 150ms
         source: api
+        active: true
+        generation: 7
         selected: 3
         injected: 2
         "#);

@@ -9,7 +9,7 @@ use super::output::{Output, short, table};
 use super::targets::{self, Targets};
 use crate::clock::Timestamp;
 use crate::units::format_duration;
-use crate::wire::{PartitionItem, ProxyItem, RuleItem, Status};
+use crate::wire::{PartitionItem, ProxyItem, RuleItem, Standing, Status};
 
 /// So that a row of rules fits 80 columns.
 const FAULT_WIDTH: usize = 26;
@@ -74,8 +74,8 @@ pub(super) fn rules_table(rules: &[RuleItem]) -> String {
             r.proxies
                 .as_ref()
                 .map_or("(all)".to_owned(), |p| p.join(",")),
-            stands(r.enabled, r.expires_at),
-            format!("{} of {}", r.injected, r.selected),
+            stands(r.enabled, &r.standing),
+            format!("{} of {}", r.standing.injected, r.standing.selected),
         ]
     });
     let header = ["RULE", "FAULT", "PROXIES", "STATE", "INJECTED"];
@@ -87,7 +87,6 @@ fn partitions_table(partitions: &[PartitionItem]) -> String {
         return "no partitions".to_owned();
     }
     let rows = partitions.iter().map(|p| {
-        let sides: Vec<_> = p.between.iter().map(|side| side.join(",")).collect();
         let deaf = if p.deaf.is_empty() {
             String::new()
         } else {
@@ -95,10 +94,10 @@ fn partitions_table(partitions: &[PartitionItem]) -> String {
         };
         [
             p.name.clone(),
-            format!("{}{deaf}", sides.join(" | ")),
+            format!("{}{deaf}", sides(p, ",")),
             p.mode.as_str().to_owned(),
-            stands(p.enabled, p.expires_at),
-            p.injected.to_string(),
+            stands(p.enabled, &p.standing),
+            p.standing.injected.to_string(),
         ]
     });
     let header = ["PARTITION", "BETWEEN", "MODE", "STATE", "CUT"];
@@ -132,13 +131,46 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// `off`, `on`, `on 29s` (that long yet).
-fn stands(enabled: bool, expires: Option<Timestamp>) -> String {
-    match (enabled, expires) {
-        (false, _) => "off".to_owned(),
-        (true, None) => "on".to_owned(),
-        (true, Some(at)) => format!("on {}", seconds(at.since(Timestamp::now()))),
+/// `off`, `on`, `on 29s` (that long yet), `waits 29s` (for its schedule).
+fn stands(enabled: bool, standing: &Standing) -> String {
+    let left = |at: Timestamp| seconds(at.since(Timestamp::now()));
+    match (
+        enabled,
+        standing.active,
+        standing.turns_at,
+        standing.expires_at,
+    ) {
+        (false, ..) => "off".to_owned(),
+        (true, false, Some(at), _) => format!("waits {}", left(at)),
+        (true, false, None, _) => "over".to_owned(),
+        (true, true, _, None) => "on".to_owned(),
+        (true, true, _, Some(at)) => format!("on {}", left(at)),
     }
+}
+
+/// `checkout | payment, orders`: who is cut off from whom.
+pub(super) fn sides(partition: &PartitionItem, comma: &str) -> String {
+    let groups = |groups: &[Vec<String>]| {
+        let groups = groups.iter().map(|group| group.join(comma));
+        groups.collect::<Vec<_>>().join(" | ")
+    };
+    let PartitionItem {
+        between,
+        isolate,
+        ring,
+        groups: split,
+        ..
+    } = partition;
+    if let Some(list) = isolate {
+        return format!("{} | (all others)", list.join(comma));
+    }
+    if let Some(list) = ring {
+        return format!("ring {}", list.join(comma));
+    }
+    between
+        .as_ref()
+        .or(split.as_ref())
+        .map_or_else(String::new, |all| groups(all))
 }
 
 /// `until 12:00:30 UTC (30s from now)`, for what has just been made.
@@ -183,17 +215,19 @@ mod tests {
              "match": {}, "probability": 1.0, "skip": 0, "limit": null, "max_active": null,
              "ttl": null, "dry_run": false, "direction": null,
              "fault": {"response_loss": {"then": "hang"}}, "source": "api", "expires_at": null,
-             "selected": 40, "injected": 34},
+             "active": false, "generation": 1, "selected": 40, "injected": 34},
             {"name": "sorry", "proxies": null, "enabled": true,
              "match": {}, "probability": 1.0, "skip": 0, "limit": null, "max_active": null,
              "ttl": null, "dry_run": false, "direction": null,
              "fault": {"abort": {"status": 503, "headers": {"retry-after": "1", "x-y": "z"}}},
-             "source": "file", "expires_at": null, "selected": 0, "injected": 0},
+             "source": "file", "active": true, "generation": 1, "expires_at": null,
+             "selected": 0, "injected": 0},
         ]);
         let partitions = json!([
             {"name": "split", "between": [["checkout"], ["payment", "orders"]],
              "deaf": ["checkout"], "mode": "blackhole", "enabled": true, "ttl": null,
-             "source": "file", "expires_at": null, "selected": 0, "injected": 5},
+             "source": "file", "active": true, "generation": 1, "expires_at": null,
+             "selected": 0, "injected": 5},
         ]);
         Status {
             version: "1.2.3".to_owned(),

@@ -21,6 +21,7 @@ mod rules;
 mod scalars;
 mod schema;
 mod sections;
+mod timetable;
 mod tls;
 mod value;
 mod write;
@@ -71,7 +72,17 @@ pub struct Config {
 }
 
 /// Keys of the API's answers that may come back with a rule or a partition.
-const READ_ONLY: &[&str] = &["source", "expires_at", "selected", "injected"];
+const READ_ONLY: &[&str] = &[
+    "source",
+    "expires_at",
+    "selected",
+    "injected",
+    "active",
+    "turns_at",
+    "generation",
+    "controller",
+    "groups",
+];
 
 /// Reads and decodes a file. Relative paths in it are relative to its folder.
 ///

@@ -5,6 +5,7 @@ use super::matching::{dead_ends, matcher};
 use super::node::Node;
 use super::proxies::Known;
 use super::scalars::NAME;
+use super::timetable::timetable;
 use super::value::{Value, quoted, quoted_list};
 use crate::faults::{Directions, Kind};
 use crate::operation::{Direction, Layer};
@@ -38,6 +39,7 @@ pub(super) fn rule(
         let ttl = f.or("ttl", Ttl::Unsaid, ttl);
         let dry_run = f.or("dry_run", false, Node::flag);
         let direction = f.opt("direction", |n| n.meaning(&DIRECTIONS));
+        let timetable = f.opt("schedule", |n| timetable(n, true));
         let fault = f.need("fault", FAULT, fault)?;
         if let (Some(chosen), Directions::Fixed(natural)) = (direction, fault.kind.directions)
             && chosen != natural
@@ -70,6 +72,7 @@ pub(super) fn rule(
             ttl,
             dry_run,
             direction,
+            timetable,
             fault,
         })
     })?

@@ -4,11 +4,13 @@
 //! holds the keys of every map against those that the decoder asks for.
 
 mod matching;
+mod partitions;
 mod shapes;
 mod tls;
 
 use serde_json::{Map, Value, json};
 
+use partitions::{partition, schedule};
 use shapes::{
     about, count, duration, flag, items, list, name, object, section, size, some, text, words,
 };
@@ -17,7 +19,7 @@ use super::proxies::{PROTOCOLS, VERSIONS};
 use super::rules::DIRECTIONS;
 use super::{ControlConfig, EvidenceConfig, LimitsConfig};
 use crate::faults::{Directions, KINDS, Kind, Param, Type};
-use crate::rules::{Edge, Mode};
+use crate::rules::Edge;
 use crate::units::{format_duration, format_size};
 
 /// The JSON Schema (2020-12) of the file.
@@ -73,6 +75,14 @@ pub fn schema() -> Value {
                                 list(text()),
                                 "Host names accepted besides IP literals, localhost and single-label names",
                                 Some(json!(control.hosts)),
+                            ),
+                        ),
+                        (
+                            "heartbeat",
+                            about(
+                                duration(),
+                                "What a controller that gives its name has set is lifted once it is silent for so long; absent: never",
+                                None,
                             ),
                         ),
                     ],
@@ -416,6 +426,7 @@ fn rule() -> Value {
                     None,
                 ),
             ),
+            ("schedule", schedule(true)),
             ("fault", json!({ "$ref": "#/$defs/fault" })),
         ],
     )
@@ -427,53 +438,6 @@ fn direction_help() -> String {
         .filter(|kind| !matches!(kind.directions, Directions::Fixed(_)));
     let names: Vec<_> = having.map(|kind| kind.name).collect();
     format!("Where the kind has one: {}", names.join(", "))
-}
-
-fn partition() -> Value {
-    let groups = json!({ "type": "array", "minItems": 2, "items": some(name()) });
-    object(
-        "A named cut between groups of services",
-        &["name", "between"],
-        [
-            ("name", about(name(), "Unique among partitions", None)),
-            (
-                "between",
-                about(
-                    groups,
-                    "Two groups of services or more; a service is in one at most",
-                    None,
-                ),
-            ),
-            (
-                "deaf",
-                about(
-                    some(name()),
-                    "One-way: these no longer hear the others; absent: nobody hears the other side",
-                    None,
-                ),
-            ),
-            (
-                "mode",
-                about(
-                    words(Mode::ALL.iter().map(|(word, _)| *word)),
-                    "What a cut connection meets",
-                    Some(json!(Mode::default().as_str())),
-                ),
-            ),
-            (
-                "enabled",
-                about(flag(), "Whether it is in force", Some(json!(true))),
-            ),
-            (
-                "ttl",
-                about(
-                    duration(),
-                    "Disables itself this long after it was enabled; `forever`: never",
-                    None,
-                ),
-            ),
-        ],
-    )
 }
 
 fn fault() -> Value {

@@ -19,6 +19,8 @@ pub struct ControlConfig {
     pub insecure: bool,
     /// Host names accepted besides IP literals, localhost and single-label names.
     pub hosts: Vec<String>,
+    /// What a controller with a name has set is lifted once it is silent for so long; `None`: never.
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for ControlConfig {
@@ -28,6 +30,7 @@ impl Default for ControlConfig {
             token_file: None,
             insecure: false,
             hosts: Vec::new(),
+            heartbeat: None,
         }
     }
 }
@@ -40,6 +43,7 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             token_file: f.opt("token_file", file),
             insecure: f.or("insecure", default.insecure, Node::flag),
             hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
+            heartbeat: f.opt("heartbeat", Node::time),
         };
         let guarded = control.insecure || node.value.get("token_file").is_some();
         let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());

@@ -85,6 +85,9 @@ pub fn rule_to_json(rule: &Rule) -> Value {
     if let Some(direction) = rule.direction {
         put("direction", json!(direction.as_str()));
     }
+    if let Some(timetable) = &rule.timetable {
+        put("schedule", timetable.to_json());
+    }
     put("fault", rule.fault.to_json());
     Value::Object(out)
 }
@@ -95,7 +98,8 @@ pub fn partition_to_json(partition: &Partition) -> Value {
     let mut out = Map::new();
     let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
     put("name", json!(partition.name));
-    put("between", json!(partition.between));
+    let (key, shape) = partition.shape.to_json();
+    put(key, shape);
     if !partition.deaf.is_empty() {
         put("deaf", json!(partition.deaf));
     }
@@ -103,6 +107,9 @@ pub fn partition_to_json(partition: &Partition) -> Value {
     put("enabled", json!(partition.enabled));
     if let Some(ttl) = ttl(partition.ttl) {
         put("ttl", ttl);
+    }
+    if let Some(timetable) = &partition.timetable {
+        put("schedule", timetable.to_json());
     }
     Value::Object(out)
 }

@@ -1,23 +1,21 @@
 //! Rules and partitions alike: listed, made, replaced, altered, switched, deleted.
 //!
-//! What a change is worked out from (the definition that it alters, the proxies that it names) may
-//! change meanwhile, by a heal above all. So it is applied only to the generation that was read,
-//! and worked out anew otherwise.
+//! A change is worked out on a [`Draft`], so that what it is worked out from (the definition that it
+//! alters, the proxies that it names) can't change meanwhile.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Path, State as Shared};
-use axum::http::StatusCode;
+use axum::extract::{Path, State as Shared};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::{Json, Router, routing};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::App;
+use super::asker::{Asker, IfMatch, etag};
 use super::body::Input;
 use super::error::Failure;
-use super::{App, Control};
 use crate::config::Problems;
 use crate::rules::{Edge, Ttl};
-use crate::state::{Change, Defined, Refused, Source, State};
+use crate::state::{Change, Defined, Draft, Refused, Source, State};
 use crate::units;
 use crate::wire::{List, Standing};
 
@@ -27,13 +25,17 @@ pub(super) trait Resource: 'static {
     const WHAT: &'static str;
     /// As in paths.
     const PATH: &'static str;
+    /// Keys of which one may be given: a patch with one takes the others back.
+    const EITHER: &'static [&'static str];
     type Definition: Send + Sync;
     type Item: Serialize + Send + 'static;
 
     fn decode(body: &Value, edges: &[Edge]) -> Result<Self::Definition, Problems>;
     fn all(state: &State) -> (u64, Vec<Defined<Self::Definition>>);
+    fn find(draft: &Draft, name: &str) -> Option<Defined<Self::Definition>>;
     fn name(definition: &Self::Definition) -> &str;
-    fn item(definition: &Self::Definition, standing: Standing) -> Self::Item;
+    fn item(state: &State, definition: &Self::Definition, standing: Standing) -> Self::Item;
+    fn to_json(definition: &Self::Definition) -> Value;
     fn add(definition: Self::Definition) -> Change;
     fn put(definition: Self::Definition) -> Change;
     fn remove(name: String) -> Change;
@@ -57,27 +59,41 @@ pub(super) fn items<R: Resource>(state: &State) -> List<R::Item> {
     let (generation, all) = R::all(state);
     List {
         generation,
-        items: all.iter().map(item::<R>).collect(),
+        items: all
+            .iter()
+            .map(|defined| item::<R>(state, defined))
+            .collect(),
     }
 }
 
-fn item<R: Resource>(defined: &Defined<R::Definition>) -> R::Item {
+fn item<R: Resource>(state: &State, defined: &Defined<R::Definition>) -> R::Item {
+    let (selected, injected) = defined.totals.read();
     let standing = Standing {
         source: match defined.source {
             Source::File => "file".to_owned(),
             Source::Api => "api".to_owned(),
         },
+        active: defined.active,
+        turns_at: defined.turns.map(|(_, at)| at),
         expires_at: defined.expires.map(|(_, at)| at),
-        counts: defined.totals.read(),
+        controller: defined.controller.as_deref().map(str::to_owned),
+        generation: defined.changed,
+        selected,
+        injected,
     };
-    R::item(&defined.definition, standing)
+    R::item(state, &defined.definition, standing)
 }
 
-fn find<R: Resource>(state: &State, name: &str) -> Result<R::Item, Failure> {
+/// An item with its ETag.
+type Tagged<T> = ([(HeaderName, String); 1], Json<T>);
+
+pub(super) fn find<R: Resource>(state: &State, name: &str) -> Result<Tagged<R::Item>, Failure> {
     let (_, all) = R::all(state);
     let mut found = all.iter().filter(|d| R::name(&d.definition) == name);
-    let not_found = || Refused::NotFound(R::WHAT, name.to_owned()).into();
-    found.next().map(item::<R>).ok_or_else(not_found)
+    let not_found = || Refused::NotFound(R::WHAT, name.to_owned());
+    let found = found.next().ok_or_else(not_found)?;
+    let tag = [(header::ETAG, etag(found.changed))];
+    Ok((tag, Json(item::<R>(state, found))))
 }
 
 async fn list<R: Resource>(Shared(app): Shared<App>) -> Json<List<R::Item>> {
@@ -87,83 +103,128 @@ async fn list<R: Resource>(Shared(app): Shared<App>) -> Json<List<R::Item>> {
 async fn get<R: Resource>(
     Shared(app): Shared<App>,
     Path(name): Path<String>,
-) -> Result<Json<R::Item>, Failure> {
-    find::<R>(&app.context.state, &name).map(Json)
+) -> Result<Tagged<R::Item>, Failure> {
+    find::<R>(&app.context.state, &name)
 }
 
 async fn create<R: Resource>(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asker: Asker,
     Input(body): Input,
-) -> Result<(StatusCode, Json<R::Item>), Failure> {
-    let name = std::cell::OnceCell::new();
-    let generation = app.change(|state| {
-        let definition = decode::<R>(body.clone(), state)?;
-        let _ = name.set(R::name(&definition).to_owned());
-        Ok(R::add(definition))
+) -> Result<(StatusCode, Tagged<R::Item>), Failure> {
+    let state = &app.context.state;
+    let mut name = String::new();
+    state.change(asker.0, |draft| {
+        name = steps::add::<R>(draft, body)?;
+        Ok::<_, Failure>(())
     })?;
-    let name = name.into_inner().unwrap_or_default();
-    audit(peer, "made", R::WHAT, &name, generation);
-    let made = find::<R>(&app.context.state, &name)?;
-    Ok((StatusCode::CREATED, Json(made)))
+    Ok((StatusCode::CREATED, find::<R>(state, &name)?))
 }
 
 async fn put<R: Resource>(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asker: Asker,
+    if_match: IfMatch,
     Path(name): Path<String>,
     Input(mut body): Input,
-) -> Result<(StatusCode, Json<R::Item>), Failure> {
+) -> Result<(StatusCode, Tagged<R::Item>), Failure> {
     name_it::<R>(&mut body, &name)?;
-    let new = std::cell::Cell::new(false);
-    let generation = app.change(|state| {
-        new.set(find::<R>(state, &name).is_err());
-        Ok(R::put(decode::<R>(body.clone(), state)?))
+    let state = &app.context.state;
+    let mut status = StatusCode::OK;
+    state.change(asker.0, |draft| {
+        let stands = R::find(draft, &name);
+        if stands.is_none() {
+            status = StatusCode::CREATED;
+        }
+        if_match.check(stands.map(|d| d.changed))?;
+        steps::put::<R>(draft, body)
     })?;
-    let (status, what) = if new.get() {
-        (StatusCode::CREATED, "made")
-    } else {
-        (StatusCode::OK, "replaced")
-    };
-    audit(peer, what, R::WHAT, &name, generation);
-    let item = find::<R>(&app.context.state, &name)?;
-    Ok((status, Json(item)))
+    Ok((status, find::<R>(state, &name)?))
 }
 
 async fn patch<R: Resource>(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asker: Asker,
+    if_match: IfMatch,
     Path(name): Path<String>,
     Input(mut body): Input,
-) -> Result<Json<R::Item>, Failure> {
+) -> Result<Tagged<R::Item>, Failure> {
     name_it::<R>(&mut body, &name)?;
-    let Value::Object(mut keys) = body else {
-        return Err(Failure::invalid("", "expected a map"));
-    };
-    keys.shift_remove("name");
-    let (generation, what) = match switch_of(&keys)? {
-        Some((on, ttl)) => {
-            let change = |_: &State| Ok(R::switch(name.clone(), on, ttl));
-            let what = if on { "switched on" } else { "switched off" };
-            (app.change(change)?, what)
+    let state = &app.context.state;
+    state.change(asker.0, |draft| {
+        if let Some(stands) = R::find(draft, &name) {
+            if_match.check(Some(stands.changed))?;
         }
-        None => (
-            app.change(|state| overlay::<R>(state, &name, &keys))?,
-            "altered",
-        ),
-    };
-    audit(peer, what, R::WHAT, &name, generation);
-    find::<R>(&app.context.state, &name).map(Json)
+        steps::patch::<R>(draft, body)
+    })?;
+    find::<R>(state, &name)
 }
 
 async fn delete<R: Resource>(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asker: Asker,
+    if_match: IfMatch,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Failure> {
-    let generation = app.change(|_| Ok(R::remove(name.clone())))?;
-    audit(peer, "deleted", R::WHAT, &name, generation);
+    app.context.state.change(asker.0, |draft| {
+        if let Some(stands) = R::find(draft, &name) {
+            if_match.check(Some(stands.changed))?;
+        }
+        steps::delete::<R>(draft, &name)
+    })?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What can be done to a draft, be it alone or as one step of many.
+pub(super) mod steps {
+    use super::*;
+
+    /// Answers the name.
+    pub(in super::super) fn add<R: Resource>(
+        draft: &mut Draft,
+        body: Value,
+    ) -> Result<String, Failure> {
+        let definition = decode::<R>(body, draft)?;
+        let name = R::name(&definition).to_owned();
+        draft.apply(R::add(definition))?;
+        Ok(name)
+    }
+
+    pub(in super::super) fn put<R: Resource>(
+        draft: &mut Draft,
+        body: Value,
+    ) -> Result<(), Failure> {
+        let definition = decode::<R>(body, draft)?;
+        Ok(draft.apply(R::put(definition))?)
+    }
+
+    /// `body` holds the name, and the keys that are to be other than they are.
+    pub(in super::super) fn patch<R: Resource>(
+        draft: &mut Draft,
+        body: Value,
+    ) -> Result<(), Failure> {
+        let Value::Object(mut keys) = body else {
+            return Err(Failure::invalid("", "expected a map"));
+        };
+        let Some(Value::String(name)) = keys.shift_remove("name") else {
+            return Err(Failure::invalid(
+                "name",
+                "missing; expected the name of what to alter",
+            ));
+        };
+        let change = match switch_of(&keys)? {
+            Some((on, ttl)) => R::switch(name, on, ttl),
+            None => overlay::<R>(draft, &name, keys)?,
+        };
+        Ok(draft.apply(change)?)
+    }
+
+    pub(in super::super) fn delete<R: Resource>(
+        draft: &mut Draft,
+        name: &str,
+    ) -> Result<(), Failure> {
+        Ok(draft.apply(R::remove(name.to_owned()))?)
+    }
 }
 
 /// The name is the path's; the body may repeat it.
@@ -214,43 +275,27 @@ fn switch_of(keys: &Map<String, Value>) -> Result<Option<(bool, Ttl)>, Failure> 
 }
 
 fn overlay<R: Resource>(
-    state: &State,
+    draft: &Draft,
     name: &str,
-    keys: &Map<String, Value>,
+    mut keys: Map<String, Value>,
 ) -> Result<Change, Failure> {
-    let item = serde_json::to_value(find::<R>(state, name)?);
-    let mut item = item.map_err(|e| Failure::invalid("", e.to_string()))?;
+    let stands = R::find(draft, name);
+    let stands = stands.ok_or_else(|| Refused::NotFound(R::WHAT, name.to_owned()))?;
+    let mut item = R::to_json(&stands.definition);
     if let Value::Object(item) = &mut item {
-        item.extend(keys.iter().map(|(k, v)| (k.clone(), v.clone())));
+        if R::EITHER.iter().any(|key| keys.contains_key(*key)) {
+            item.retain(|key, _| !R::EITHER.contains(&&**key));
+        }
+        item.append(&mut keys);
     }
-    Ok(R::put(decode::<R>(item, state)?))
+    Ok(R::put(decode::<R>(item, draft)?))
 }
 
 /// A `null` says nothing: that is how items tell what was not said, and a patch takes it back.
-fn decode<R: Resource>(mut body: Value, state: &State) -> Result<R::Definition, Failure> {
+fn decode<R: Resource>(mut body: Value, draft: &Draft) -> Result<R::Definition, Failure> {
     if let Value::Object(keys) = &mut body {
         keys.retain(|_, value| !value.is_null());
     }
-    let edges: Vec<Edge> = state.edges().iter().map(|edge| Edge::clone(edge)).collect();
+    let edges: Vec<Edge> = draft.edges().iter().map(|edge| Edge::clone(edge)).collect();
     Ok(R::decode(&body, &edges)?)
-}
-
-impl Control {
-    /// Applies what `plan` makes of the state as it stands.
-    fn change(&self, plan: impl Fn(&State) -> Result<Change, Failure>) -> Result<u64, Failure> {
-        let state = &self.context.state;
-        loop {
-            let read = state.generation();
-            let change = plan(state)?;
-            if let Some(generation) = state.apply_at(read, vec![change], Source::Api)? {
-                return Ok(generation);
-            }
-        }
-    }
-}
-
-/// One line for each change: who, what, and what number it has.
-pub(super) fn audit(peer: SocketAddr, what: &str, sort: &str, name: &str, generation: u64) {
-    // `?name`: a name can't forge a second line.
-    tracing::info!(%peer, ?name, generation, "{sort} {what}");
 }

@@ -33,7 +33,16 @@ impl Failure {
     pub(super) fn invalid(path: &str, message: impl Into<String>) -> Self {
         let mut failure = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", message);
         failure.item.path = (!path.is_empty()).then(|| path.to_owned());
-        failure
+        failure.hint("`firedrill schema` says what may stand there")
+    }
+
+    /// The same, of a part of the body that stands at `place`.
+    pub(super) fn within(mut self, place: &str) -> Self {
+        self.item.path = Some(match self.item.path.take() {
+            Some(path) => format!("{place}.{path}"),
+            None => place.to_owned(),
+        });
+        self
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -109,15 +118,14 @@ impl From<Problems> for Failure {
             return Self::invalid("", "it is not valid");
         };
         let mut failure = Self::invalid(&first.path, first.message);
-        failure.item.hint = first.hint;
+        if let Some(hint) = first.hint {
+            failure = failure.hint(hint);
+        }
         for problem in list {
             failure.item.message += &format!("; {}: {}", problem.path, problem.message);
             if let Some(hint) = problem.hint {
                 failure.item.message += &format!(" ({hint})");
             }
-        }
-        if failure.item.hint.is_none() {
-            failure.item.hint = Some("`firedrill schema` says what may stand there".to_owned());
         }
         failure
     }

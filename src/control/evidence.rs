@@ -1,22 +1,19 @@
 //! `/v1/evidence`: the records in memory, and those that finish, as JSON Lines.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as Polling, Poll};
 
 use axum::body::Body;
 use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use super::App;
 use super::error::Failure;
+use super::stream::Pieces;
 use crate::evidence::{Class, Entry, Filter, Ledger, Record, RecordId};
 use crate::pipeline::Context;
 use crate::state::Stopping;
@@ -201,22 +198,5 @@ impl Lines {
         }
         let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
         self.pieces.send(piece.into()).await.map_err(|_| Gone)
-    }
-}
-
-/// The pieces as a body. Dropped when the reader goes, which the sender notices.
-struct Pieces(mpsc::Receiver<Bytes>);
-
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Polling<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|piece| piece.map(|p| Ok(Frame::data(p))))
     }
 }

@@ -4,9 +4,12 @@
 //! the changes are the state's. Nothing here touches traffic. [`serve`] runs it on a listener that
 //! the caller has bound.
 
+mod asker;
 mod body;
+mod changes;
 mod definitions;
 mod error;
+mod events;
 mod evidence;
 mod guard;
 mod metrics;
@@ -14,6 +17,7 @@ mod partitions;
 mod proxies;
 mod rules;
 mod status;
+mod stream;
 
 use std::future::Future;
 use std::io;
@@ -71,6 +75,9 @@ pub fn app(control: Control) -> Router {
         .route("/metrics", routing::get(scrape))
         .route("/v1/status", routing::get(status::status))
         .route("/v1/heal", routing::post(status::heal))
+        .route("/v1/changes", routing::post(changes::changes))
+        .route("/v1/events", routing::get(events::events))
+        .route("/v1/heartbeat", routing::post(events::heartbeat))
         .route("/v1/evidence", routing::get(evidence::evidence));
     let router = definitions::routes::<rules::Rules>(router);
     let router = definitions::routes::<partitions::Partitions>(router);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::definitions::Resource;
 use crate::config::{self, Problems};
 use crate::rules::{Edge, Partition, Ttl};
-use crate::state::{Change, Defined, State};
+use crate::state::{Change, Defined, Draft, State};
 use crate::wire::{PartitionItem, Standing};
 
 pub(super) enum Partitions {}
@@ -13,6 +13,7 @@ pub(super) enum Partitions {}
 impl Resource for Partitions {
     const WHAT: &'static str = "partition";
     const PATH: &'static str = "/v1/partitions";
+    const EITHER: &'static [&'static str] = &["between", "isolate", "ring", "split"];
     type Definition = Partition;
     type Item = PartitionItem;
 
@@ -30,11 +31,20 @@ impl Resource for Partitions {
     fn all(state: &State) -> (u64, Vec<Defined<Partition>>) {
         state.partitions()
     }
+    fn find(draft: &Draft, name: &str) -> Option<Defined<Partition>> {
+        let mut all = draft.partitions();
+        all.find(|d| d.definition.name == name).cloned()
+    }
     fn name(partition: &Partition) -> &str {
         &partition.name
     }
-    fn item(partition: &Partition, standing: Standing) -> PartitionItem {
-        PartitionItem::new(partition, standing)
+    fn item(state: &State, partition: &Partition, standing: Standing) -> PartitionItem {
+        let services = state.services();
+        let services: Vec<_> = services.iter().map(String::as_str).collect();
+        PartitionItem::new(partition, &services, state.seed(), standing)
+    }
+    fn to_json(partition: &Partition) -> Value {
+        config::partition_to_json(partition)
     }
     fn add(partition: Partition) -> Change {
         Change::AddPartition(partition)

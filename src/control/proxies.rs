@@ -1,13 +1,10 @@
 //! `/v1/proxies`.
 
-use std::net::SocketAddr;
-
-use axum::extract::{ConnectInfo, Path, State as Shared};
+use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::{Json, Router, routing};
 
 use super::body::Input;
-use super::definitions::audit;
 use super::error::Failure;
 use super::{App, Control};
 use crate::config;
@@ -79,28 +76,15 @@ async fn get(
 
 async fn create(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Input(body): Input,
 ) -> Result<(StatusCode, Json<ProxyItem>), Failure> {
     let edge = config::edge_from_json(&body)?;
     let name = edge.name.clone();
     app.supervisor.start(edge, Source::Api).await?;
-    audit(peer, "made", "proxy", &name, app.context.state.generation());
     Ok((StatusCode::CREATED, Json(app.find_proxy(&name)?)))
 }
 
-async fn delete(
-    Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Failure> {
+async fn delete(Shared(app): Shared<App>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
     app.supervisor.stop(&name).await?;
-    audit(
-        peer,
-        "deleted",
-        "proxy",
-        &name,
-        app.context.state.generation(),
-    );
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::definitions::Resource;
 use crate::config::{self, Problems};
 use crate::rules::{Edge, Rule, Ttl};
-use crate::state::{Change, Defined, State};
+use crate::state::{Change, Defined, Draft, State};
 use crate::wire::{RuleItem, Standing};
 
 pub(super) enum Rules {}
@@ -13,6 +13,7 @@ pub(super) enum Rules {}
 impl Resource for Rules {
     const WHAT: &'static str = "rule";
     const PATH: &'static str = "/v1/rules";
+    const EITHER: &'static [&'static str] = &[];
     type Definition = Rule;
     type Item = RuleItem;
 
@@ -22,11 +23,17 @@ impl Resource for Rules {
     fn all(state: &State) -> (u64, Vec<Defined<Rule>>) {
         state.rules()
     }
+    fn find(draft: &Draft, name: &str) -> Option<Defined<Rule>> {
+        draft.rules().find(|d| d.definition.name == name).cloned()
+    }
     fn name(rule: &Rule) -> &str {
         &rule.name
     }
-    fn item(rule: &Rule, standing: Standing) -> RuleItem {
+    fn item(_: &State, rule: &Rule, standing: Standing) -> RuleItem {
         RuleItem::new(rule, standing)
+    }
+    fn to_json(rule: &Rule) -> Value {
+        config::rule_to_json(rule)
     }
     fn add(rule: Rule) -> Change {
         Change::AddRule(rule)

@@ -1,13 +1,12 @@
 //! `/v1/status`, `/v1/heal`, and the probes.
 
-use std::net::SocketAddr;
-
 use axum::Json;
-use axum::extract::{ConnectInfo, State as Shared};
+use axum::extract::State as Shared;
 use axum::http::StatusCode;
 
 use super::App;
-use super::definitions::{audit, items};
+use super::asker::Asker;
+use super::definitions::items;
 use super::error::Failure;
 use super::partitions::Partitions;
 use super::rules::Rules;
@@ -42,26 +41,24 @@ pub(super) async fn status(Shared(app): Shared<App>) -> Json<Status> {
 /// Disables everything. Takes no body, waits for nothing, looks at nothing that could be wrong.
 pub(super) async fn heal(
     Shared(app): Shared<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    asker: Result<Asker, Failure>,
 ) -> Result<Json<Healed>, Failure> {
-    let state = &app.context.state;
-    let (_, rules) = state.rules();
-    let (_, partitions) = state.partitions();
-    let generation = state.apply(vec![Change::Heal], Source::Api)?;
-    audit(peer, "healed", "everything", "", generation);
-    let rules = rules.into_iter().map(|d| d.definition);
-    let partitions = partitions.into_iter().map(|d| d.definition);
-    Ok(Json(Healed {
-        generation,
-        rules: rules
-            .filter(|r| r.enabled)
-            .map(|r| r.name.clone())
-            .collect(),
-        partitions: partitions
-            .filter(|p| p.enabled)
-            .map(|p| p.name.clone())
-            .collect(),
-    }))
+    // Not even at a name that is none.
+    let by = asker.map_or_else(|_| Source::Api.into(), |Asker(by)| by);
+    let mut healed = Healed {
+        generation: 0,
+        rules: Vec::new(),
+        partitions: Vec::new(),
+    };
+    healed.generation = app.context.state.change(by, |draft| {
+        let rules = draft.rules().map(|d| &d.definition).filter(|r| r.enabled);
+        healed.rules = rules.map(|r| r.name.clone()).collect();
+        let partitions = draft.partitions().map(|d| &d.definition);
+        let partitions = partitions.filter(|p| p.enabled);
+        healed.partitions = partitions.map(|p| p.name.clone()).collect();
+        draft.apply(Change::Heal)
+    })?;
+    Ok(Json(healed))
 }
 
 /// The process is there.

@@ -121,7 +121,7 @@ impl Story {
         let elsewhere = others
             .into_iter()
             .filter(|r| r.class != Class::Acknowledged);
-        let injected = rules.iter().filter(|rule| rule.injected > 0);
+        let injected = rules.iter().filter(|rule| rule.standing.injected > 0);
         Self {
             told: told.to_vec(),
             known: known.to_vec(),
@@ -129,7 +129,9 @@ impl Story {
             elsewhere: elsewhere
                 .map(|r| format!("{}: {} by {}", r.proxy, r.class, r.cause))
                 .collect(),
-            injected: injected.map(|r| (r.name.clone(), r.injected)).collect(),
+            injected: injected
+                .map(|r| (r.name.clone(), r.standing.injected))
+                .collect(),
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::schedule::{Occurrences, Schedule};
-use super::{Mode, Partition, Rule, Slot, partition};
+use super::timetable::Window;
+use super::{Mode, Partition, Rule, Sides, Slot, partition};
+use crate::clock;
 use crate::operation::Direction;
 use crate::seed::Draw;
 
@@ -29,29 +31,49 @@ impl Totals {
     }
 }
 
-/// A rule from the moment it was enabled until it is lifted.
+/// What is counted from the moment a rule was enabled: `skip`, `limit`, `nth` and occurrences go on
+/// from one window of its timetable to the next.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub(super) schedule: Schedule,
+    ordinals: Mutex<Occurrences>,
+}
+
+/// A rule from the moment it was enabled, or a window of its timetable opened, until it is lifted.
 #[derive(Debug)]
 pub struct LiveRule {
     /// As defined.
     pub rule: Arc<Rule>,
     /// Shared with the definition.
     pub totals: Arc<Totals>,
-    pub(super) schedule: Schedule,
-    ordinals: Mutex<Occurrences>,
+    pub(super) tally: Arc<Tally>,
+    /// The window that it acts in, where its chance changes within it.
+    ramped: Option<Window>,
     lifted: AtomicBool,
 }
 
 impl LiveRule {
-    /// Enables a rule: its schedule starts anew.
+    /// Enables a rule, for a window of its timetable if it has one.
     #[must_use]
-    pub fn new(rule: Arc<Rule>, totals: Arc<Totals>) -> Self {
+    pub fn new(
+        rule: Arc<Rule>,
+        totals: Arc<Totals>,
+        tally: Arc<Tally>,
+        window: Option<Window>,
+    ) -> Self {
         Self {
             rule,
             totals,
-            schedule: Schedule::default(),
-            ordinals: Mutex::default(),
+            tally,
+            ramped: window.filter(|window| !window.is_flat()),
             lifted: AtomicBool::new(false),
         }
+    }
+
+    /// The chance of an operation now.
+    pub(super) fn probability(&self) -> f64 {
+        let share = |window: &Window| window.share(clock::now());
+        self.rule.probability * self.ramped.as_ref().map_or(1.0, share)
     }
 
     /// Decides on an operation that matches; see the module `schedule`.
@@ -64,7 +86,8 @@ impl LiveRule {
     /// those that the last 100000 keys to appear stand for.
     #[must_use]
     pub fn count(&self, key: u64) -> u64 {
-        let mut ordinals = self.ordinals.lock().unwrap_or_else(PoisonError::into_inner);
+        let ordinals = &self.tally.ordinals;
+        let mut ordinals = ordinals.lock().unwrap_or_else(PoisonError::into_inner);
         ordinals.count(key)
     }
 
@@ -122,12 +145,16 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// The cut of an edge by a partition, if it cuts it.
+    /// The cut of an edge by a partition whose sides are these, if it cuts it.
     #[must_use]
-    pub fn new(partition: &Arc<LivePartition>, edge: &super::Edge) -> Option<Self> {
+    pub fn new(
+        partition: &Arc<LivePartition>,
+        sides: &Sides<'_>,
+        edge: &super::Edge,
+    ) -> Option<Self> {
         Some(Self {
             partition: Arc::clone(partition),
-            directions: partition.partition.cuts(edge)?,
+            directions: partition.partition.cuts(sides, edge)?,
         })
     }
 
@@ -181,9 +208,15 @@ pub(super) mod tests {
             ttl: Ttl::Unsaid,
             dry_run: false,
             direction: None,
+            timetable: None,
             fault: FaultSpec::new(faults::find("drop").unwrap(), Args::default()).unwrap(),
         };
         change(&mut rule);
-        Arc::new(LiveRule::new(Arc::new(rule), Arc::default()))
+        Arc::new(LiveRule::new(
+            Arc::new(rule),
+            Arc::default(),
+            Arc::default(),
+            None,
+        ))
     }
 }

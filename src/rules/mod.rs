@@ -9,6 +9,7 @@ mod matcher;
 mod nth;
 mod partition;
 mod schedule;
+mod timetable;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,14 +19,15 @@ use crate::faults::{Args, Directions, Fault, Kind};
 use crate::operation::{Direction, Layer};
 
 pub use edge::{Edge, Forwarded, Protocol, ProxyProtocol, Version};
-pub use live::{Cut, LivePartition, LiveRule, RuleSet, Totals};
+pub use live::{Cut, LivePartition, LiveRule, RuleSet, Tally, Totals};
 pub use matcher::{
     ASKS, Awaited, BodyMatch, Glob, Ground, GrpcMatch, HostGlob, Matcher, Meets, Ordinals,
     PathGlob, PathPattern, Pattern, Regex, ResponseMatch, Rest, Statuses, Subnet,
 };
 pub use nth::{Nth, Per};
-pub use partition::{Mode, Partition};
+pub use partition::{Mode, Partition, Shape, Sides};
 pub use schedule::Slot;
+pub use timetable::{Start, Timetable, Window, Windows};
 
 /// How long something stays enabled once it was enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +81,8 @@ pub struct Rule {
     pub dry_run: bool,
     /// Where the kind has one.
     pub direction: Option<Direction>,
+    /// When it acts while it is enabled; `None`: all the time.
+    pub timetable: Option<Timetable>,
     /// What goes wrong.
     pub fault: FaultSpec,
 }
@@ -113,6 +117,7 @@ impl Rule {
             ttl,
             dry_run,
             direction,
+            timetable,
             fault,
         } = self;
         *name == other.name
@@ -125,6 +130,7 @@ impl Rule {
             && *ttl == other.ttl
             && *dry_run == other.dry_run
             && *direction == other.direction
+            && *timetable == other.timetable
             && fault.kind.name == other.fault.kind.name
             && fault.args == other.fault.args
     }

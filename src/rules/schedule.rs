@@ -30,20 +30,19 @@ impl Schedule {
     pub(super) fn select(rule: &Arc<LiveRule>, seed: u64, key: u64) -> Option<(Slot, Draw)> {
         let Rule {
             name,
-            probability,
             skip,
             limit,
             max_active,
             ..
         } = &*rule.rule;
-        let this = &rule.schedule;
+        let this = &rule.tally.schedule;
         let occurrence = {
             let mut seen = this.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.count(key)
         };
         let mut draw = Draw::new(seed, name, key, occurrence);
         // Drawn even at 1, so that what the fault draws next does not depend on the probability.
-        let hit = draw.unit() < *probability;
+        let hit = draw.unit() < rule.probability();
         if this.matched.fetch_add(1, Relaxed) < *skip || !hit {
             return None;
         }
@@ -85,9 +84,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.rule.schedule.active.fetch_sub(1, Relaxed);
+        let schedule = &self.rule.tally.schedule;
+        schedule.active.fetch_sub(1, Relaxed);
         if !self.used {
-            self.rule.schedule.taken.fetch_sub(1, Relaxed);
+            schedule.taken.fetch_sub(1, Relaxed);
         }
     }
 }

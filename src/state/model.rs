@@ -1,48 +1,53 @@
 //! The definitions themselves: how a change is made to a copy of them, and what they compile to.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Change, Defined, MAX_DEFINITIONS, Refused, Snapshot, Source};
-use crate::clock::{self, Timestamp};
+use super::events::{Touched, What};
+use super::{By, Change, Defined, MAX_DEFINITIONS, Refused, Restored, Snapshot, Source};
+use crate::clock::{self, Instant, Timestamp};
 use crate::rules::{
-    Cut, Edge, LivePartition, LiveRule, Partition, Protocol, Rule, RuleSet, Totals, Ttl,
+    Cut, Edge, LivePartition, LiveRule, Partition, Protocol, Rule, RuleSet, Tally, Timetable,
+    Totals, Ttl, Window, Windows,
 };
 
-/// A definition, and what is in force of it; `None`: it is disabled.
-pub(super) struct Entry<T, L> {
-    pub(super) defined: Defined<T>,
-    pub(super) live: Option<Arc<L>>,
+/// A definition, and what is in force of it; `None`: it is disabled, or between two windows.
+#[derive(Debug)]
+pub(super) struct Entry<D: Definition> {
+    pub(super) defined: Defined<D>,
+    pub(super) live: Option<Arc<D::Live>>,
+    windows: Option<Windows>,
+    tally: Arc<Tally>,
 }
+
+type List<D> = Vec<Arc<Entry<D>>>;
 
 /// Everything that is defined.
-#[derive(Default, Clone)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Model {
+    /// The change that it is, or is about to be.
+    pub(super) generation: u64,
     pub(super) edges: Vec<Arc<Edge>>,
-    pub(super) rules: Vec<Arc<Entry<Rule, LiveRule>>>,
-    pub(super) partitions: Vec<Arc<Entry<Partition, LivePartition>>>,
-}
-
-/// Ends what was in force before and is no longer.
-pub(super) fn lift<T, L>(old: &[Arc<Entry<T, L>>], new: &[Arc<Entry<T, L>>], end: impl Fn(&L)) {
-    for live in old.iter().filter_map(|e| e.live.as_ref()) {
-        let mut kept = new.iter().filter_map(|e| e.live.as_ref());
-        if !kept.any(|other| Arc::ptr_eq(live, other)) {
-            end(live);
-        }
-    }
+    pub(super) rules: List<Rule>,
+    pub(super) partitions: List<Partition>,
 }
 
 /// What rules and partitions have in common.
-trait Definition: Clone {
+pub(super) trait Definition: Clone + std::fmt::Debug {
     const WHAT: &'static str;
-    type Live;
+    type Live: std::fmt::Debug;
     fn name(&self) -> &str;
     fn enabled(&self) -> bool;
     fn set_enabled(&mut self, on: bool);
     fn ttl(&self) -> Ttl;
+    fn timetable(&self) -> Option<&Timetable>;
+    /// Whether they differ in `enabled` at most.
     fn same_as(&self, other: &Self) -> bool;
-    fn enable(definition: &Arc<Self>, totals: &Arc<Totals>) -> Self::Live;
+    fn live(of: &Defined<Self>, tally: &Arc<Tally>, window: Option<Window>) -> Self::Live;
+    fn lift(live: &Self::Live);
+    /// The change that switches it off.
+    fn off(name: String) -> Change;
 }
 
 impl Definition for Rule {
@@ -60,11 +65,21 @@ impl Definition for Rule {
     fn ttl(&self) -> Ttl {
         self.ttl
     }
+    fn timetable(&self) -> Option<&Timetable> {
+        self.timetable.as_ref()
+    }
     fn same_as(&self, other: &Self) -> bool {
         Rule::same_as(self, other)
     }
-    fn enable(definition: &Arc<Self>, totals: &Arc<Totals>) -> LiveRule {
-        LiveRule::new(Arc::clone(definition), Arc::clone(totals))
+    fn live(of: &Defined<Self>, tally: &Arc<Tally>, window: Option<Window>) -> LiveRule {
+        let (rule, totals) = (Arc::clone(&of.definition), Arc::clone(&of.totals));
+        LiveRule::new(rule, totals, Arc::clone(tally), window)
+    }
+    fn lift(live: &LiveRule) {
+        live.lift();
+    }
+    fn off(name: String) -> Change {
+        Change::SwitchRule(name, false, Ttl::Unsaid)
     }
 }
 
@@ -83,21 +98,108 @@ impl Definition for Partition {
     fn ttl(&self) -> Ttl {
         self.ttl
     }
-    fn same_as(&self, other: &Self) -> bool {
-        Self {
-            enabled: true,
-            ..self.clone()
-        } == Self {
-            enabled: true,
-            ..other.clone()
-        }
+    fn timetable(&self) -> Option<&Timetable> {
+        self.timetable.as_ref()
     }
-    fn enable(definition: &Arc<Self>, totals: &Arc<Totals>) -> LivePartition {
-        LivePartition::new(Arc::clone(definition), Arc::clone(totals))
+    fn same_as(&self, other: &Self) -> bool {
+        let on = |partition: &Self| Self {
+            enabled: true,
+            ..partition.clone()
+        };
+        on(self) == on(other)
+    }
+    fn live(of: &Defined<Self>, _: &Arc<Tally>, _: Option<Window>) -> LivePartition {
+        LivePartition::new(Arc::clone(&of.definition), Arc::clone(&of.totals))
+    }
+    fn lift(live: &LivePartition) {
+        live.heal();
+    }
+    fn off(name: String) -> Change {
+        Change::SwitchPartition(name, false, Ttl::Unsaid)
     }
 }
 
-type List<D> = Vec<Arc<Entry<D, <D as Definition>::Live>>>;
+/// What time does to a definition that is enabled.
+pub(super) struct Standing<'a> {
+    name: &'a str,
+    controller: Option<&'a Arc<str>>,
+    /// When it disables itself.
+    pub(super) expires: Option<Instant>,
+    /// When a window of its timetable opens or closes.
+    pub(super) turns: Option<Instant>,
+    off: fn(String) -> Change,
+}
+
+impl<'a> Standing<'a> {
+    fn of<D: Definition>(entry: &'a Entry<D>) -> Option<Self> {
+        let Defined {
+            definition,
+            controller,
+            expires,
+            turns,
+            ..
+        } = &entry.defined;
+        definition.enabled().then(|| Self {
+            name: definition.name(),
+            controller: controller.as_ref(),
+            expires: expires.map(|(at, _)| at),
+            turns: turns.map(|(at, _)| at),
+            off: D::off,
+        })
+    }
+
+    /// The controller that must go on sending its heartbeat, or it is switched off.
+    pub(super) fn owner(&self) -> Option<&'a Arc<str>> {
+        self.controller
+    }
+
+    /// The change that switches it off.
+    pub(super) fn off(&self) -> Change {
+        (self.off)(self.name.to_owned())
+    }
+}
+
+impl<D: Definition> Entry<D> {
+    /// Brings what is in force in line with the windows.
+    fn at(mut self, now: Instant) -> Self {
+        let Defined { definition, .. } = &self.defined;
+        let (window, turns) = match (definition.enabled(), self.windows) {
+            (false, _) => (None, None),
+            (true, None) => (Some(None), None),
+            (true, Some(windows)) => {
+                let (window, turns) = windows.at(now);
+                (window.map(Some), turns)
+            }
+        };
+        let wall = Timestamp::now();
+        self.defined.turns = turns.map(|at| (at, wall.plus(at.saturating_duration_since(now))));
+        self.live = window.map(|window| Arc::new(D::live(&self.defined, &self.tally, window)));
+        self.defined.active = self.live.is_some();
+        self
+    }
+
+    /// The same as it is after a window has opened or closed.
+    fn turned(&self, generation: u64, now: Instant) -> Arc<Self> {
+        let turned = Self {
+            defined: Defined {
+                changed: generation,
+                ..self.defined.clone()
+            },
+            live: None,
+            windows: self.windows,
+            tally: Arc::clone(&self.tally),
+        };
+        Arc::new(turned.at(now))
+    }
+}
+
+/// What a definition that is put in its place takes over, and who puts it there.
+struct Making<'a> {
+    by: &'a By,
+    generation: u64,
+    source: Source,
+    totals: Arc<super::Totals>,
+}
 
 fn find<D: Definition>(list: &List<D>, name: &str) -> Result<usize, Refused> {
     list.iter()
@@ -105,117 +207,224 @@ fn find<D: Definition>(list: &List<D>, name: &str) -> Result<usize, Refused> {
         .ok_or_else(|| Refused::NotFound(D::WHAT, name.to_owned()))
 }
 
+/// A definition that is switched on or off now. `lifetime` counts from now.
 fn entry<D: Definition>(
     mut definition: D,
     on: bool,
     ttl: Ttl,
-    source: Source,
-    by: Source,
-    totals: Arc<Totals>,
-) -> Arc<Entry<D, D::Live>> {
+    written: Option<Arc<D>>,
+    making: Making<'_>,
+) -> Arc<Entry<D>> {
     definition.set_enabled(on);
-    let definition = Arc::new(definition);
-    let unsaid = match by {
+    let unsaid = match making.by.source {
         Source::File => None,
         Source::Api => Some(Ttl::BY_API),
     };
     let lifetime: Option<Duration> = ttl.or(unsaid).filter(|_| on);
-    Arc::new(Entry {
-        live: on.then(|| Arc::new(D::enable(&definition, &totals))),
+    let (now, wall) = (clock::now(), Timestamp::now());
+    // A lifetime longer than the clock can say is none.
+    let ends = |ttl: Duration| now.checked_add(ttl).map(|at| (at, wall.plus(ttl)));
+    let expires = lifetime.and_then(ends);
+    since(definition, (now, wall), expires, written, making)
+}
+
+/// A definition that was switched on or off `since`, until it `expires`.
+fn since<D: Definition>(
+    definition: D,
+    (since, wall): (Instant, Timestamp),
+    expires: Option<(Instant, Timestamp)>,
+    written: Option<Arc<D>>,
+    making: Making<'_>,
+) -> Arc<Entry<D>> {
+    let timetable = definition.timetable().filter(|_| definition.enabled());
+    let entry = Entry {
+        live: None,
+        windows: timetable.map(|table| table.from(since, wall)),
+        tally: Arc::default(),
         defined: Defined {
-            definition,
-            source,
-            expires: lifetime.map(|ttl| (clock::now() + ttl, Timestamp::now().plus(ttl))),
-            totals,
+            definition: Arc::new(definition),
+            source: making.source,
+            since: wall,
+            expires,
+            active: false,
+            turns: None,
+            changed: making.generation,
+            controller: making.by.controller().cloned(),
+            written,
+            totals: making.totals,
         },
-    })
-}
-
-fn add<D: Definition>(list: &mut List<D>, definition: D, by: Source) -> Result<(), Refused> {
-    if find(list, definition.name()).is_ok() {
-        return Err(Refused::Exists(D::WHAT, definition.name().to_owned()));
-    }
-    if list.len() >= MAX_DEFINITIONS {
-        return Err(Refused::TooMany(D::WHAT));
-    }
-    let (on, ttl) = (definition.enabled(), definition.ttl());
-    list.push(entry(definition, on, ttl, by, by, Arc::default()));
-    Ok(())
-}
-
-fn put<D: Definition>(list: &mut List<D>, definition: D, by: Source) -> Result<(), Refused> {
-    let Ok(at) = find(list, definition.name()) else {
-        return add(list, definition, by);
     };
-    let old = &list[at].defined;
-    if old.definition.same_as(&definition) && old.definition.enabled() == definition.enabled() {
-        return Ok(());
-    }
-    let (on, ttl, totals) = (
-        definition.enabled(),
-        definition.ttl(),
-        Arc::clone(&old.totals),
-    );
-    list[at] = entry(definition, on, ttl, old.source, by, totals);
-    Ok(())
-}
-
-fn switch<D: Definition>(
-    list: &mut List<D>,
-    name: &str,
-    on: bool,
-    ttl: Ttl,
-    by: Source,
-) -> Result<(), Refused> {
-    let at = find(list, name)?;
-    let old = &list[at].defined;
-    if !on && !old.definition.enabled() {
-        return Ok(());
-    }
-    let definition = D::clone(&old.definition);
-    let ttl = if ttl == Ttl::Unsaid {
-        definition.ttl()
-    } else {
-        ttl
-    };
-    list[at] = entry(definition, on, ttl, old.source, by, Arc::clone(&old.totals));
-    Ok(())
-}
-
-fn remove<D: Definition>(list: &mut List<D>, name: &str) -> Result<(), Refused> {
-    let at = find(list, name)?;
-    list.remove(at);
-    Ok(())
-}
-
-fn heal<D: Definition>(list: &mut List<D>) {
-    for at in 0..list.len() {
-        let name = list[at].defined.definition.name().to_owned();
-        // It is there: the name comes from the list.
-        let _ = switch(list, &name, false, Ttl::Unsaid, Source::Api);
-    }
+    Arc::new(entry.at(clock::now()))
 }
 
 impl Model {
+    fn making<'a>(&self, by: &'a By, source: Source, totals: Arc<Totals>) -> Making<'a> {
+        Making {
+            by,
+            generation: self.generation,
+            source,
+            totals,
+        }
+    }
+
+    fn add<D: Definition>(&mut self, definition: D, by: &By) -> Result<(), Refused>
+    where
+        Self: Holds<D>,
+    {
+        if find(self.list(), definition.name()).is_ok() {
+            return Err(Refused::Exists(D::WHAT, definition.name().to_owned()));
+        }
+        if self.list().len() >= MAX_DEFINITIONS {
+            return Err(Refused::TooMany(D::WHAT));
+        }
+        let (on, ttl) = (definition.enabled(), definition.ttl());
+        let written = (by.source == Source::File).then(|| Arc::new(definition.clone()));
+        let making = self.making(by, by.source, Arc::default());
+        let made = entry(definition, on, ttl, written, making);
+        self.list_mut().push(made);
+        Ok(())
+    }
+
+    /// Puts it in the place of the one with its name. What says the same stays as it stands; what a
+    /// file says is held against what that file said before, so that what was switched meanwhile
+    /// stays so.
+    fn put<D: Definition>(&mut self, definition: D, by: &By) -> Result<(), Refused>
+    where
+        Self: Holds<D>,
+    {
+        let Ok(at) = find(self.list(), definition.name()) else {
+            return self.add(definition, by);
+        };
+        let old = &self.list()[at].defined;
+        let by_file = by.source == Source::File;
+        let before = match by_file {
+            true => old.written.as_deref(),
+            false => Some(&*old.definition),
+        };
+        let same =
+            |other: &D| other.same_as(&definition) && other.enabled() == definition.enabled();
+        if before.is_some_and(same) {
+            return Ok(());
+        }
+        let (on, ttl) = (definition.enabled(), definition.ttl());
+        let (source, written) = match by_file {
+            true => (Source::File, Some(Arc::new(definition.clone()))),
+            false => (old.source, old.written.clone()),
+        };
+        let making = self.making(by, source, Arc::clone(&old.totals));
+        self.list_mut()[at] = entry(definition, on, ttl, written, making);
+        Ok(())
+    }
+
+    fn switch<D: Definition>(
+        &mut self,
+        name: &str,
+        on: bool,
+        ttl: Ttl,
+        by: &By,
+    ) -> Result<(), Refused>
+    where
+        Self: Holds<D>,
+    {
+        let at = find(self.list(), name)?;
+        let old = &self.list()[at].defined;
+        if !on && !old.definition.enabled() {
+            return Ok(());
+        }
+        let definition = D::clone(&old.definition);
+        let ttl = match ttl {
+            Ttl::Unsaid => definition.ttl(),
+            said => said,
+        };
+        let making = self.making(by, old.source, Arc::clone(&old.totals));
+        let switched = entry(definition, on, ttl, old.written.clone(), making);
+        self.list_mut()[at] = switched;
+        Ok(())
+    }
+
+    fn remove<D: Definition>(&mut self, name: &str) -> Result<(), Refused>
+    where
+        Self: Holds<D>,
+    {
+        let at = find(self.list(), name)?;
+        self.list_mut().remove(at);
+        Ok(())
+    }
+
+    fn heal<D: Definition>(&mut self, by: &By)
+    where
+        Self: Holds<D>,
+    {
+        for at in 0..self.list().len() {
+            let name = self.list()[at].defined.definition.name().to_owned();
+            // It is there: the name comes from the list.
+            let _ = self.switch(&name, false, Ttl::Unsaid, by);
+        }
+    }
+
+    fn restore<D: Definition>(&mut self, restored: Restored<D>, by: &By) -> Result<(), Refused>
+    where
+        Self: Holds<D>,
+    {
+        let Restored {
+            mut definition,
+            since: began,
+            expires,
+        } = restored;
+        let (now, wall) = (clock::now(), Timestamp::now());
+        let over = expires.is_some_and(|at| at <= wall);
+        definition.set_enabled(definition.enabled() && !over);
+        let moment = now.checked_sub(wall.since(began)).unwrap_or(now);
+        let ends = |at: Timestamp| Some((now.checked_add(at.since(wall))?, at));
+        let expires = expires.filter(|_| definition.enabled()).and_then(ends);
+        let old = find(self.list(), definition.name());
+        let (source, written, totals) = match old {
+            Ok(at) => {
+                let old = &self.list()[at].defined;
+                (old.source, old.written.clone(), Arc::clone(&old.totals))
+            }
+            Err(_) => (by.source, None, Arc::default()),
+        };
+        let making = self.making(by, source, totals);
+        let made = since(definition, (moment, began), expires, written, making);
+        match old {
+            Ok(at) => self.list_mut()[at] = made,
+            Err(_) if self.list().len() >= MAX_DEFINITIONS => {
+                return Err(Refused::TooMany(D::WHAT));
+            }
+            Err(_) => self.list_mut().push(made),
+        }
+        Ok(())
+    }
+
     /// Makes one step of a change.
     ///
     /// # Errors
     /// It can't be done; then this copy is of no use.
-    pub(super) fn apply(&mut self, change: Change, by: Source) -> Result<(), Refused> {
+    pub(super) fn apply(&mut self, change: Change, by: &By) -> Result<(), Refused> {
         match change {
-            Change::AddRule(rule) => add(&mut self.rules, rule, by),
-            Change::PutRule(rule) => put(&mut self.rules, rule, by),
-            Change::RemoveRule(name) => remove(&mut self.rules, &name),
-            Change::SwitchRule(name, on, ttl) => switch(&mut self.rules, &name, on, ttl, by),
-            Change::AddPartition(partition) => add(&mut self.partitions, partition, by),
-            Change::PutPartition(partition) => put(&mut self.partitions, partition, by),
-            Change::RemovePartition(name) => remove(&mut self.partitions, &name),
-            Change::SwitchPartition(name, on, ttl) => {
-                switch(&mut self.partitions, &name, on, ttl, by)
+            Change::AddRule(rule) => self.add(rule, by),
+            Change::PutRule(rule) => self.put(rule, by),
+            Change::RemoveRule(name) => self.remove::<Rule>(&name),
+            Change::SwitchRule(name, on, ttl) => self.switch::<Rule>(&name, on, ttl, by),
+            Change::RestoreRule(rule) => self.restore(rule, by),
+            Change::OrderRules(names) => {
+                let place = |e: &Arc<Entry<Rule>>| {
+                    let name = e.defined.definition.name();
+                    names.iter().position(|n| n == name).unwrap_or(usize::MAX)
+                };
+                // Stable: those that are not named keep their order.
+                self.rules.sort_by_cached_key(place);
+                Ok(())
             }
+            Change::AddPartition(partition) => self.add(partition, by),
+            Change::PutPartition(partition) => self.put(partition, by),
+            Change::RemovePartition(name) => self.remove::<Partition>(&name),
+            Change::SwitchPartition(name, on, ttl) => self.switch::<Partition>(&name, on, ttl, by),
+            Change::RestorePartition(partition) => self.restore(partition, by),
             Change::Heal => {
-                heal(&mut self.rules);
-                heal(&mut self.partitions);
+                self.heal::<Rule>(by);
+                self.heal::<Partition>(by);
                 Ok(())
             }
             Change::AddEdge(edge) => {
@@ -242,13 +451,36 @@ impl Model {
         }
     }
 
+    /// All that is enabled.
+    pub(super) fn standing(&self) -> impl Iterator<Item = Standing<'_>> {
+        let rules = self.rules.iter().filter_map(|e| Standing::of(e));
+        rules.chain(self.partitions.iter().filter_map(|e| Standing::of(e)))
+    }
+
+    /// Opens and closes the windows that are due.
+    pub(super) fn turn(&mut self, now: Instant) {
+        fn turn<D: Definition>(list: &mut List<D>, generation: u64, now: Instant) {
+            for entry in list {
+                if entry.defined.turns.is_some_and(|(at, _)| at <= now) {
+                    *entry = entry.turned(generation, now);
+                }
+            }
+        }
+        turn(&mut self.rules, self.generation, now);
+        turn(&mut self.partitions, self.generation, now);
+    }
+
     /// What the data path sees of it.
-    pub(super) fn compile(&self, generation: u64) -> Snapshot {
+    pub(super) fn compile(&self, seed: u64) -> Snapshot {
+        let services = self.services();
+        let partitions = self.partitions.iter().filter_map(|e| e.live.as_ref());
+        let cutting: Vec<_> = partitions
+            .map(|live| (live, live.partition.sides(&services, seed)))
+            .collect();
         let set = |edge: &Edge, known| RuleSet {
-            cuts: self
-                .partitions
+            cuts: cutting
                 .iter()
-                .filter_map(|e| Cut::new(e.live.as_ref()?, edge))
+                .filter_map(|(live, sides)| Cut::new(live, sides, edge))
                 .collect(),
             rules: self
                 .rules
@@ -266,8 +498,133 @@ impl Model {
         };
         let edges = self.edges.iter();
         Snapshot {
-            generation,
+            generation: self.generation,
             sets: edges.map(|e| (e.name.clone(), sets(e))).collect(),
         }
+    }
+
+    /// The services that the proxies connect, each once, in the order of their names.
+    pub(super) fn services(&self) -> Vec<&str> {
+        let both = self.edges.iter().flat_map(|e| [&*e.from, &*e.to]);
+        let mut services: Vec<&str> = both.collect();
+        services.sort_unstable();
+        services.dedup();
+        services
+    }
+
+    /// What differs from `old`, definition by definition.
+    pub(super) fn touched(&self, old: &Self) -> Vec<Touched> {
+        let mut touched = Vec::new();
+        let edge = |e: &Arc<Edge>| e.name.clone();
+        differ(
+            "proxy",
+            &old.edges,
+            &self.edges,
+            edge,
+            &mut touched,
+            |_, _| What::Replaced,
+        );
+        let name = |e: &Arc<Entry<Partition>>| e.defined.definition.name.clone();
+        let (before, now) = (&old.partitions, &self.partitions);
+        differ("partition", before, now, name, &mut touched, became);
+        let name = |e: &Arc<Entry<Rule>>| e.defined.definition.name.clone();
+        differ("rule", &old.rules, &self.rules, name, &mut touched, became);
+        touched
+    }
+
+    /// Ends what was in force in `old` and is no longer.
+    pub(super) fn lift(&self, old: &Self) {
+        lift(&old.rules, &self.rules);
+        lift(&old.partitions, &self.partitions);
+    }
+}
+
+fn became<D: Definition>(old: &Arc<Entry<D>>, new: &Arc<Entry<D>>) -> What {
+    let (before, now) = (&old.defined, &new.defined);
+    if !before.definition.same_as(&now.definition) {
+        What::Replaced
+    } else if !now.definition.enabled() {
+        What::Disabled
+    } else if before.definition.enabled()
+        && before.expires == now.expires
+        && before.turns != now.turns
+    {
+        match now.active {
+            true => What::Began,
+            false => What::Paused,
+        }
+    } else {
+        What::Enabled
+    }
+}
+
+/// The items that are in one list only, or not the same in both.
+fn differ<T>(
+    sort: &'static str,
+    old: &[Arc<T>],
+    new: &[Arc<T>],
+    name: impl Fn(&Arc<T>) -> String,
+    touched: &mut Vec<Touched>,
+    became: impl Fn(&Arc<T>, &Arc<T>) -> What,
+) {
+    let same = old.iter().zip(new).take_while(|(a, b)| Arc::ptr_eq(a, b));
+    let same = same.count();
+    let (old, new) = (&old[same..], &new[same..]);
+    let mut before: HashMap<String, &Arc<T>> = old.iter().map(|item| (name(item), item)).collect();
+    for item in new {
+        let name = name(item);
+        let what = match before.remove(&name) {
+            Some(old) if Arc::ptr_eq(old, item) => continue,
+            Some(old) => became(old, item),
+            None => What::Made,
+        };
+        touched.push(Touched { sort, name, what });
+    }
+    // In the order in which they stood.
+    let gone = old
+        .iter()
+        .map(name)
+        .filter(|name| before.contains_key(name));
+    touched.extend(gone.map(|name| Touched {
+        sort,
+        name,
+        what: What::Deleted,
+    }));
+}
+
+fn lift<D: Definition>(old: &List<D>, new: &List<D>) {
+    let live = |list: &'_ List<D>| {
+        list.iter()
+            .filter_map(|e| e.live.clone())
+            .collect::<Vec<_>>()
+    };
+    let kept = live(new);
+    let kept: HashSet<*const D::Live> = kept.iter().map(Arc::as_ptr).collect();
+    for ended in live(old).iter().filter(|l| !kept.contains(&Arc::as_ptr(l))) {
+        D::lift(ended);
+    }
+}
+
+/// Where the definitions of one sort stand.
+pub(super) trait Holds<D: Definition> {
+    fn list(&self) -> &List<D>;
+    fn list_mut(&mut self) -> &mut List<D>;
+}
+
+impl Holds<Rule> for Model {
+    fn list(&self) -> &List<Rule> {
+        &self.rules
+    }
+    fn list_mut(&mut self) -> &mut List<Rule> {
+        &mut self.rules
+    }
+}
+
+impl Holds<Partition> for Model {
+    fn list(&self) -> &List<Partition> {
+        &self.partitions
+    }
+    fn list_mut(&mut self) -> &mut List<Partition> {
+        &mut self.partitions
     }
 }

@@ -21,7 +21,7 @@ use firedrill::faults::{self, Arg, Args};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::{Context, Held};
 use firedrill::proxy::{Supervisor, Workers};
-use firedrill::rules::{Edge, FaultSpec, Matcher, Mode, Partition, Protocol, Rule, Ttl};
+use firedrill::rules::{Edge, FaultSpec, Matcher, Mode, Partition, Protocol, Rule, Shape, Ttl};
 use firedrill::state::{Change, Source, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -165,6 +165,7 @@ pub fn rule(kind: &str, args: &[(&'static str, Arg)]) -> Rule {
         ttl: Ttl::Unsaid,
         dry_run: false,
         direction: None,
+        timetable: None,
         fault: FaultSpec::new(faults::find(kind).unwrap(), Args(args.to_vec())).unwrap(),
     }
 }
@@ -181,11 +182,12 @@ pub fn latency(ms: u64) -> Vec<(&'static str, Arg)> {
 pub fn partition(mode: Mode, deaf: &[&str]) -> Partition {
     Partition {
         name: "split".to_owned(),
-        between: vec![vec!["client".to_owned()], vec!["p".to_owned()]],
+        shape: Shape::Between(vec![vec!["client".to_owned()], vec!["p".to_owned()]]),
         deaf: deaf.iter().map(|d| (*d).to_owned()).collect(),
         mode,
         enabled: true,
         ttl: Ttl::Unsaid,
+        timetable: None,
     }
 }
 

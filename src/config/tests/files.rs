@@ -7,7 +7,9 @@ use super::{GOLDEN, good};
 use crate::config::{LimitsConfig, load, schema};
 use crate::faults::KINDS;
 use crate::operation::Direction;
-use crate::rules::{Glob, HostGlob, Mode, Ordinals, PathGlob, Protocol, Subnet, Ttl};
+use crate::rules::{
+    Glob, HostGlob, Mode, Ordinals, PathGlob, Protocol, Shape, Start, Subnet, Timetable, Ttl,
+};
 
 #[test]
 fn every_key_is_read() {
@@ -18,6 +20,7 @@ fn every_key_is_read() {
         Some(Path::new("./token"))
     );
     assert_eq!(config.control.hosts, ["chaos.example"]);
+    assert_eq!(config.control.heartbeat, Some(Duration::from_secs(15)));
     assert_eq!(config.metrics.unwrap().listen, "127.0.0.1:9090");
     assert_eq!(config.evidence.capacity, 100_000);
     assert_eq!(config.evidence.redact, ["authorization"]);
@@ -32,8 +35,8 @@ fn every_key_is_read() {
     };
     assert_eq!(config.limits, limits);
 
-    let [payment, orders] = config.proxies.as_slice() else {
-        panic!("two proxies");
+    let [payment, orders, _] = config.proxies.as_slice() else {
+        panic!("three proxies");
     };
     assert_eq!(
         (payment.from.as_str(), payment.protocol),
@@ -77,7 +80,38 @@ fn every_key_is_read() {
     assert_eq!(config.rules[6].matcher.clients, [net("192.168.0.7")]);
 
     let split = &config.partitions[0];
-    assert_eq!(split.between, [vec!["checkout"], vec!["payment", "orders"]]);
+    let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+    let groups = vec![list(&["checkout"]), list(&["payment", "orders"])];
+    assert_eq!(split.shape, Shape::Between(groups));
+    let shapes = config.partitions[1..].iter().map(|p| &p.shape);
+    let ring = list(&["checkout", "payment", "orders", "ledger"]);
+    assert_eq!(
+        shapes.collect::<Vec<_>>(),
+        [
+            &Shape::Isolate(list(&["payment"])),
+            &Shape::Ring(ring),
+            &Shape::Split {
+                groups: 3,
+                services: None,
+                seed: Some(7)
+            },
+        ]
+    );
+    let seconds = Duration::from_secs;
+    let table = |at, lasts, every, ramps: [u64; 2]| Timetable {
+        at,
+        lasts: Some(seconds(lasts)),
+        every,
+        ramp_up: seconds(ramps[0]),
+        ramp_down: seconds(ramps[1]),
+    };
+    let ramped = table(Start::After(seconds(10)), 30, Some(seconds(60)), [10, 5]);
+    assert_eq!(config.rules[0].timetable, Some(ramped));
+    let moment = Start::At("2030-01-02T03:04:05Z".parse().unwrap());
+    assert_eq!(
+        config.partitions[1].timetable,
+        Some(table(moment, 5, None, [0, 0]))
+    );
     assert_eq!((split.mode, split.enabled), (Mode::Blackhole, false));
 }
 
