@@ -83,7 +83,7 @@ fn context(with_rules: bool) -> Arc<Context> {
 fn session(context: &Arc<Context>, proxy: &str) -> Session {
     let edges = config::parse(FILE, "bench.yaml").unwrap().proxies;
     let edge = edges.into_iter().find(|edge| edge.name == proxy).unwrap();
-    let change = Change::AddEdge(edge.clone());
+    let change = Change::PutEdge(edge.clone());
     context.state.apply(vec![change], Source::File).unwrap();
     let crossing = Arc::new(Crossing::new(Arc::clone(context), Arc::new(edge)));
     crossing.session("127.0.0.1:40000".parse().unwrap())
@@ -272,6 +272,7 @@ rules: [{ name: lane, fault: { bandwidth: { rate: 10GB/s } } }]
     edge.protocol = Protocol::Tcp;
     let proxied = runtime
         .block_on(supervisor.start(edge, Source::File))
+        .unwrap()
         .unwrap();
     let mut group = c.benchmark_group("round_trip");
     for (name, addr) in [

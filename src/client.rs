@@ -142,6 +142,24 @@ impl Client {
         self.json(Method::POST, "/v1/proxies", Some(proxy)).await
     }
 
+    /// Makes a proxy, or puts this in the place of the one that there is.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn put_proxy(&self, name: &str, proxy: &Value) -> Result<ProxyItem, ClientError> {
+        self.json(Method::PUT, &at("proxies", name), Some(proxy))
+            .await
+    }
+
+    /// Alters these keys of a proxy.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn patch_proxy(&self, name: &str, keys: &Value) -> Result<ProxyItem, ClientError> {
+        self.json(Method::PATCH, &at("proxies", name), Some(keys))
+            .await
+    }
+
     /// Deletes a proxy.
     ///
     /// # Errors

@@ -84,8 +84,10 @@ impl Instance {
         for edge in config.proxies {
             let (name, upstream) = (edge.name.clone(), edge.upstream.clone());
             let started = supervisor.start(edge, Source::File).await;
-            let bound = started.with_context(|| format!("proxy `{name}`"))?;
-            tracing::info!("proxy {name}: {bound} -> {upstream}");
+            match started.with_context(|| format!("proxy `{name}`"))? {
+                Some(bound) => tracing::info!("proxy {name}: {bound} -> {upstream}"),
+                None => tracing::info!("proxy {name}: disabled"),
+            }
         }
         let (stop, stopped) = watch::channel(false);
         let control = control_port.local_addr()?;
@@ -98,6 +100,7 @@ impl Instance {
             supervisor: Arc::clone(&supervisor),
             token: token.transpose()?,
             hosts: config.control.hosts,
+            upstreams: config.control.upstreams,
             started: Timestamp::now(),
             capacity: config.evidence.capacity,
         };

@@ -63,8 +63,9 @@ pub enum Change {
     SwitchPartition(String, bool, Ttl),
     /// Defines a partition as it stood in an earlier process.
     RestorePartition(Restored<Partition>),
-    /// Makes a proxy known. Its listener is the supervisor's.
-    AddEdge(Edge),
+    /// Makes a proxy known, in place of the one with its name if there is one. Its listener is the
+    /// supervisor's.
+    PutEdge(Edge),
     /// Forgets a proxy.
     RemoveEdge(String),
     /// Disables every rule and every partition; they stay as definitions.
@@ -214,7 +215,8 @@ impl State {
         Arc::clone(&self.changed).notified_owned()
     }
 
-    fn announce(&self) {
+    /// Wakes everyone, as a change does: something else that connections look at has changed.
+    pub fn announce(&self) {
         self.changed.notify_waiters();
         self.expiry.notify_one();
     }

@@ -60,7 +60,9 @@ pub struct ProxyItem {
     pub from: String,
     /// The service that is called.
     pub to: String,
-    /// The address that is bound (with the port really taken).
+    /// Whether it has a listener.
+    pub enabled: bool,
+    /// The address that is bound (with the port really taken), or was when it last had one.
     pub listen: String,
     /// As defined.
     pub upstream: String,

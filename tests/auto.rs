@@ -257,7 +257,11 @@ async fn within_tls() {
     let pki = Pki::make();
     let start = async |rig: &Rig, upstream: SocketAddr, tls: &str| {
         let edge = pki.edge(upstream, &format!("protocol: auto, tls: {{ {tls} }}"));
-        rig.supervisor.start(edge, Source::File).await.unwrap()
+        rig.supervisor
+            .start(edge, Source::File)
+            .await
+            .unwrap()
+            .unwrap()
     };
     // Who offers HTTP gets HTTP/1.1, as the upstream is in the clear; who offers another gets none.
     let (rig, server) = (Rig::new(), Server::http().await);
@@ -714,7 +718,12 @@ async fn a_blackhole_lets_nothing_be_dialled_until_heal() {
     let quiet = Server::echo().await;
     let mut edge = firedrill::rules::Edge::new("q", "127.0.0.1:0", &quiet.addr.to_string());
     (edge.protocol, edge.to) = (Protocol::Auto, "p".to_owned());
-    let addr = rig.supervisor.start(edge, Source::File).await.unwrap();
+    let addr = rig
+        .supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap();
     let mut standing = Client::connect(addr).await;
     connections(&quiet, 1).await;
     rig.apply(Change::PutPartition(partition(Mode::Reset, &[])));

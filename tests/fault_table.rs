@@ -368,7 +368,12 @@ async fn handshake(kind: &Kind, how: &'static str) -> Row {
         upstream.addr,
         "protocol: http, tls: { terminate: { ca: ca } }",
     );
-    let addr = rig.supervisor.start(edge, Source::File).await.unwrap();
+    let addr = rig
+        .supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap();
     rig.rule(rule(kind.name, &[("how", Arg::Choice(how))]));
     let config = pki.client("ca/ca.pem", false, &[]);
     let shaking = pki::shake(&config, addr, "site.example");

@@ -39,7 +39,7 @@ async fn every_request_is_changed_and_nothing_else_of_it() {
     let rig = Rig::new();
     let upstream = Server::http().await;
     let proxy = rig.supervisor.start(edge(&upstream), Source::File);
-    let mut client = Client::connect(proxy.await.unwrap()).await;
+    let mut client = Client::connect(proxy.await.unwrap().unwrap()).await;
     client.send(REQUEST.repeat(3)).await;
     for _ in 0..3 {
         assert!(client.answer().await.contains("you said POST /pay"));
@@ -60,7 +60,7 @@ async fn copies_and_what_rules_rewrite_are_changed_too() {
     let rig = Rig::new();
     let upstream = Server::http().await;
     let proxy = rig.supervisor.start(edge(&upstream), Source::File);
-    let proxy = proxy.await.unwrap();
+    let proxy = proxy.await.unwrap().unwrap();
     rig.rule(rule("duplicate", &[]));
     let headers = vec![("X-Odd".to_owned(), "by a rule".to_owned())];
     let mut rewrite = rule("rewrite", &[("set_headers", Arg::Map(headers))]);
@@ -88,7 +88,12 @@ async fn the_client_may_be_named_by_a_header_and_speak_tls() {
         "tls: { terminate: { ca: ca } }, proxy_protocol: { accept: true }",
     );
     (edge.tls, edge.proxy_protocol) = (other.tls, other.proxy_protocol);
-    let proxy = rig.supervisor.start(edge, Source::File).await.unwrap();
+    let proxy = rig
+        .supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap();
     let mut socket = tokio::net::TcpStream::connect(proxy).await.unwrap();
     let ends = Ends {
         from: "192.0.2.7:1".parse().unwrap(),

@@ -31,7 +31,11 @@ async fn start(
     let mut edge = Edge::new("p", "127.0.0.1:0", &upstream.to_string());
     edge.protocol = protocol;
     edge.proxy_protocol = spoken;
-    rig.supervisor.start(edge, Source::File).await.unwrap()
+    rig.supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 fn someone() -> Ends {
@@ -205,12 +209,22 @@ async fn headers_come_before_tls_on_both_sides() {
         "protocol: http, tls: { terminate: { cert: site.pem, key: site.key } }, proxy_protocol: { accept: true }",
     );
     (edge.name, edge.to) = ("inner".to_owned(), "inner".to_owned());
-    let second = rig.supervisor.start(edge, Source::File).await.unwrap();
+    let second = rig
+        .supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap();
     let edge = pki.edge(
         second,
         "protocol: http, tls: { terminate: { ca: ca }, originate: { ca: trust.pem, server_name: site.example } }, proxy_protocol: { accept: true, send: v1 }",
     );
-    let first = rig.supervisor.start(edge, Source::File).await.unwrap();
+    let first = rig
+        .supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap();
     let mut only = only_someone("abort", &[("status", Arg::Count(418))]);
     only.proxies = Some(vec!["inner".to_owned()]);
     rig.rule(only);

@@ -455,6 +455,7 @@ async fn the_bound_on_connections_is_kept_and_recorded() {
         .supervisor
         .start(edge, firedrill::state::Source::File)
         .await
+        .unwrap()
         .unwrap();
     let mut first = Client::connect(addr).await;
     first.send("x").await;

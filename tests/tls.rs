@@ -27,7 +27,11 @@ const MINTED: &str = "terminate: { ca: ca }";
 
 async fn start(rig: &Rig, pki: &Pki, upstream: SocketAddr, keys: &str) -> SocketAddr {
     let edge = pki.edge(upstream, keys);
-    rig.supervisor.start(edge, Source::File).await.unwrap()
+    rig.supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
@@ -599,7 +603,11 @@ async fn start_named(
 ) -> SocketAddr {
     let mut edge = pki.edge(upstream, keys);
     (edge.name, edge.to) = (name.to_owned(), name.to_owned());
-    rig.supervisor.start(edge, Source::File).await.unwrap()
+    rig.supervisor
+        .start(edge, Source::File)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 /// Sends a ClientHello and nothing else.

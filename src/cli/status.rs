@@ -52,7 +52,10 @@ fn proxies_table(proxies: &[ProxyItem]) -> String {
         [
             p.name.clone(),
             format!("{} -> {}", p.from, p.to),
-            p.listen.clone(),
+            match p.enabled {
+                true => p.listen.clone(),
+                false => "(disabled)".to_owned(),
+            },
             p.upstream.clone(),
             p.connections_open.to_string(),
             p.operations.values().sum::<u64>().to_string(),
@@ -206,7 +209,7 @@ mod tests {
     fn status() -> Status {
         let proxies = json!([
             {"name": "payment", "from": "checkout", "to": "payment", "listen": "127.0.0.1:7001",
-             "upstream": "127.0.0.1:8001", "protocol": "http", "connect_timeout": "5s",
+             "upstream": "127.0.0.1:8001", "enabled": true, "protocol": "http", "connect_timeout": "5s",
              "max_connections": 10000, "connections_total": 12, "connections_open": 3,
              "operations": {"acknowledged": 1200, "unseen": 34}},
         ]);

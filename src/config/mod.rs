@@ -23,6 +23,7 @@ mod schema;
 mod sections;
 mod timetable;
 mod tls;
+mod upstreams;
 mod value;
 mod write;
 mod yaml;
@@ -44,6 +45,7 @@ pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY};
+pub use upstreams::Upstreams;
 pub use write::{
     edge_to_json, forwarded_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json,
 };
@@ -83,6 +85,9 @@ const READ_ONLY: &[&str] = &[
     "controller",
     "groups",
 ];
+
+/// Keys of the API's answers that may come back with a proxy.
+const PROXY_READ_ONLY: &[&str] = &["connections_total", "connections_open", "operations"];
 
 /// Reads and decodes a file. Relative paths in it are relative to its folder.
 ///
@@ -251,8 +256,10 @@ pub fn partition_from_json(
 
 /// Decodes a proxy.
 ///
+/// What answers add to a proxy (`connections_total`, `connections_open`, `operations`) is ignored.
+///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn edge_from_json(body: &serde_json::Value) -> Result<Edge, Problems> {
-    from_json(body, proxies::proxy)
+    from_json(body, |node| proxies::proxy(node, PROXY_READ_ONLY))
 }

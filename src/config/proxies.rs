@@ -19,15 +19,17 @@ pub(super) const PROTOCOLS: [(&str, Protocol); 3] = [
 /// The words of a version of the PROXY protocol.
 pub(super) const VERSIONS: [(&str, Version); 2] = [("v1", Version::V1), ("v2", Version::V2)];
 
-/// One proxy.
-pub(super) fn proxy(node: &Node<'_>) -> Option<Edge> {
+/// One proxy. `ignored`: keys that may stand there and say nothing.
+pub(super) fn proxy(node: &Node<'_>, ignored: &'static [&'static str]) -> Option<Edge> {
     node.map(|f| {
+        f.ignore(ignored);
         let name = f.need("name", NAME, Node::name);
         let from = f.or("from", "client".to_owned(), Node::name);
         let to = f.opt("to", Node::name).or_else(|| name.clone());
         let listen = f.need("listen", LISTEN, Node::listen);
         let upstream = f.need("upstream", UPSTREAM, Node::upstream);
         let edge = Edge {
+            enabled: f.or("enabled", true, Node::flag),
             protocol: f.or("protocol", Protocol::Tcp, |n| n.meaning(&PROTOCOLS)),
             connect_timeout: f.or("connect_timeout", Edge::CONNECT_TIMEOUT, Node::time),
             max_connections: f.or("max_connections", Edge::MAX_CONNECTIONS, |n| {
@@ -174,7 +176,7 @@ pub(super) fn proxies(node: &Node<'_>, taken: &[(&'static str, String)]) -> Opti
     let mut known = Known::default();
     items(node, "proxies", |item| {
         let before = node.report().count();
-        match proxy(item) {
+        match proxy(item, &[]) {
             Some(edge) if node.report().count() == before => known.edges.push(edge),
             _ => match item.value.text("name") {
                 Some(name) => known.doubtful.push(name.to_owned()),

@@ -85,6 +85,14 @@ pub fn schema() -> Value {
                                 None,
                             ),
                         ),
+                        (
+                            "upstreams",
+                            about(
+                                list(text()),
+                                "What proxies made or changed by the API may connect to, such as `payment:8080`, `10.0.0.*:*` or `*.internal:*`; absent: anything",
+                                None,
+                            ),
+                        ),
                     ],
                 )),
             ),
@@ -263,6 +271,10 @@ fn proxy() -> Value {
                     "The service that is called; absent: the proxy's name",
                     None,
                 ),
+            ),
+            (
+                "enabled",
+                about(flag(), "Without it there is no listener", Some(json!(true))),
             ),
             (
                 "listen",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::address::Address;
 use super::node::Node;
 use super::scalars::LISTEN;
+use super::upstreams::{self, Upstreams};
 use crate::units::format_size;
 
 /// The control API.
@@ -21,6 +22,8 @@ pub struct ControlConfig {
     pub hosts: Vec<String>,
     /// What a controller with a name has set is lifted once it is silent for so long; `None`: never.
     pub heartbeat: Option<Duration>,
+    /// What proxies made or changed by the API may connect to.
+    pub upstreams: Upstreams,
 }
 
 impl Default for ControlConfig {
@@ -31,6 +34,7 @@ impl Default for ControlConfig {
             insecure: false,
             hosts: Vec::new(),
             heartbeat: None,
+            upstreams: Upstreams::default(),
         }
     }
 }
@@ -44,6 +48,7 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             insecure: f.or("insecure", default.insecure, Node::flag),
             hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
             heartbeat: f.opt("heartbeat", Node::time),
+            upstreams: f.or("upstreams", default.upstreams, upstreams::upstreams),
         };
         let guarded = control.insecure || node.value.get("token_file").is_some();
         let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());

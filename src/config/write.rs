@@ -14,6 +14,7 @@ pub fn edge_to_json(edge: &Edge) -> Value {
         "name": edge.name,
         "from": edge.from,
         "to": edge.to,
+        "enabled": edge.enabled,
         "listen": edge.listen,
         "upstream": edge.upstream,
         "protocol": edge.protocol.as_str(),

@@ -128,7 +128,7 @@ async fn put<R: Resource>(
     Path(name): Path<String>,
     Input(mut body): Input,
 ) -> Result<(StatusCode, Tagged<R::Item>), Failure> {
-    name_it::<R>(&mut body, &name)?;
+    name_it(R::WHAT, &mut body, &name)?;
     let state = &app.context.state;
     let mut status = StatusCode::OK;
     state.change(asker.0, |draft| {
@@ -149,7 +149,7 @@ async fn patch<R: Resource>(
     Path(name): Path<String>,
     Input(mut body): Input,
 ) -> Result<Tagged<R::Item>, Failure> {
-    name_it::<R>(&mut body, &name)?;
+    name_it(R::WHAT, &mut body, &name)?;
     let state = &app.context.state;
     state.change(asker.0, |draft| {
         if let Some(stands) = R::find(draft, &name) {
@@ -228,7 +228,7 @@ pub(super) mod steps {
 }
 
 /// The name is the path's; the body may repeat it.
-fn name_it<R: Resource>(body: &mut Value, name: &str) -> Result<(), Failure> {
+pub(super) fn name_it(what: &str, body: &mut Value, name: &str) -> Result<(), Failure> {
     let Value::Object(keys) = body else {
         return Ok(());
     };
@@ -238,7 +238,7 @@ fn name_it<R: Resource>(body: &mut Value, name: &str) -> Result<(), Failure> {
         Some(given) => {
             let message = format!("the name is {given} here and `{name}` in the path");
             let failure = Failure::invalid("name", message);
-            return Err(failure.hint(format!("a {} can't be renamed: make another", R::WHAT)));
+            return Err(failure.hint(format!("a {what} can't be renamed: make another")));
         }
     }
     keys.insert("name".to_owned(), name.into());
@@ -292,10 +292,15 @@ fn overlay<R: Resource>(
 }
 
 /// A `null` says nothing: that is how items tell what was not said, and a patch takes it back.
-fn decode<R: Resource>(mut body: Value, draft: &Draft) -> Result<R::Definition, Failure> {
+pub(super) fn without_nulls(mut body: Value) -> Value {
     if let Value::Object(keys) = &mut body {
         keys.retain(|_, value| !value.is_null());
     }
+    body
+}
+
+fn decode<R: Resource>(body: Value, draft: &Draft) -> Result<R::Definition, Failure> {
+    let body = without_nulls(body);
     let edges: Vec<Edge> = draft.edges().iter().map(|edge| Edge::clone(edge)).collect();
     Ok(R::decode(&body, &edges)?)
 }

@@ -45,6 +45,12 @@ impl Failure {
         self
     }
 
+    /// Where in the body.
+    pub(super) fn at(mut self, path: &str) -> Self {
+        self.item.path = Some(path.to_owned());
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.item.hint = Some(hint.into());
         self
@@ -78,13 +84,10 @@ impl From<Refused> for Failure {
             Refused::Exists(what, name) => (
                 StatusCode::CONFLICT,
                 "exists",
-                match *what {
-                    "proxy" => "DELETE it first, or choose another name".to_owned(),
-                    what => format!(
-                        "PUT /v1/{}/{name} replaces it; or choose another name",
-                        plural(what)
-                    ),
-                },
+                format!(
+                    "PUT /v1/{}/{name} replaces it; or choose another name",
+                    plural(what)
+                ),
             ),
             Refused::TooMany(what) => (
                 StatusCode::CONFLICT,
@@ -135,12 +138,11 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Refused(refused) => refused.into(),
-            StartError::Bind { .. } => {
-                let mut failure = Self::new(StatusCode::CONFLICT, "bind", error.to_string())
-                    .hint("choose another `listen`; port 0 takes any free one");
-                failure.item.path = Some("listen".to_owned());
-                failure
-            }
+            StartError::Bind { .. } => Self::new(StatusCode::CONFLICT, "bind", error.to_string())
+                .at("listen")
+                .hint("choose another `listen`; port 0 takes any free one"),
+            StartError::Stale => Self::new(StatusCode::CONFLICT, "stale", error.to_string())
+                .hint("read it again, and try again"),
         }
     }
 }

@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::clock::{self, Timestamp};
+use crate::config::Upstreams;
 use crate::pipeline::Context;
 use crate::proxy::Supervisor;
 
@@ -49,6 +50,8 @@ pub struct Control {
     pub token: Option<String>,
     /// Names in `Host` that are accepted besides addresses and names without a dot.
     pub hosts: Vec<String>,
+    /// What proxies made or changed here may connect to.
+    pub upstreams: Upstreams,
     /// Since when the process runs.
     pub started: Timestamp,
     /// How many records the ledger keeps.

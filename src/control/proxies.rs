@@ -3,20 +3,25 @@
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::{Json, Router, routing};
+use serde_json::Value;
 
+use super::asker::Asker;
 use super::body::Input;
+use super::definitions::{name_it, without_nulls};
 use super::error::Failure;
 use super::{App, Control};
 use crate::config;
+use crate::proxy::Plan;
 use crate::rules::Edge;
-use crate::state::{Refused, Source};
+use crate::state::{By, Refused};
 use crate::units;
 use crate::wire::{List, ProxyItem};
 
 pub(super) fn routes(router: Router<App>) -> Router<App> {
+    let single = routing::get(get).put(put).patch(patch).delete(delete);
     router
         .route("/v1/proxies", routing::get(list).post(create))
-        .route("/v1/proxies/{name}", routing::get(get).delete(delete))
+        .route("/v1/proxies/{name}", single)
 }
 
 impl Control {
@@ -37,6 +42,7 @@ impl Control {
             name: edge.name.clone(),
             from: edge.from.clone(),
             to: edge.to.clone(),
+            enabled: edge.enabled,
             listen: bound.map_or_else(|| edge.listen.clone(), |address| address.to_string()),
             upstream: edge.upstream.clone(),
             protocol: edge.protocol,
@@ -53,6 +59,37 @@ impl Control {
                 .map(|(class, n)| (class.as_str().to_owned(), n))
                 .collect(),
         }
+    }
+
+    /// Makes or changes a proxy. `define` is given the one that there is. Answers whether it is new.
+    pub(super) async fn put_proxy(
+        &self,
+        by: By,
+        name: &str,
+        define: impl FnOnce(Option<&Edge>) -> Result<Edge, Failure>,
+    ) -> Result<bool, Failure> {
+        let turn = self.supervisor.turn().await;
+        let old = turn.find(name);
+        let edge = define(old.as_deref())?;
+        self.check_upstream(&edge)?;
+        turn.rearrange(Plan::put(edge), by).await?;
+        Ok(old.is_none())
+    }
+
+    /// Whether a proxy may have its upstream by the API. One of the file keeps the one that it has.
+    fn check_upstream(&self, edge: &Edge) -> Result<(), Failure> {
+        let edges = self.context.state.edges();
+        let known = edges
+            .iter()
+            .any(|e| e.name == edge.name && e.upstream == edge.upstream);
+        if known || self.upstreams.allow(&edge.upstream) {
+            return Ok(());
+        }
+        let message = format!("proxies may not connect to `{}` here", edge.upstream);
+        let failure = Failure::new(StatusCode::FORBIDDEN, "upstream_not_allowed", message);
+        Err(failure
+            .at("upstream")
+            .hint("choose another, or add it to `control.upstreams` in the file"))
     }
 
     fn find_proxy(&self, name: &str) -> Result<ProxyItem, Failure> {
@@ -76,15 +113,66 @@ async fn get(
 
 async fn create(
     Shared(app): Shared<App>,
+    Asker(by): Asker,
     Input(body): Input,
 ) -> Result<(StatusCode, Json<ProxyItem>), Failure> {
-    let edge = config::edge_from_json(&body)?;
+    let edge = config::edge_from_json(&without_nulls(body))?;
     let name = edge.name.clone();
-    app.supervisor.start(edge, Source::Api).await?;
+    let define = |old: Option<&Edge>| match old {
+        None => Ok(edge),
+        Some(old) => Err(Refused::Exists("proxy", old.name.clone()).into()),
+    };
+    app.put_proxy(by, &name, define).await?;
     Ok((StatusCode::CREATED, Json(app.find_proxy(&name)?)))
 }
 
-async fn delete(Shared(app): Shared<App>, Path(name): Path<String>) -> Result<StatusCode, Failure> {
-    app.supervisor.stop(&name).await?;
+async fn put(
+    Shared(app): Shared<App>,
+    Asker(by): Asker,
+    Path(name): Path<String>,
+    Input(mut body): Input,
+) -> Result<(StatusCode, Json<ProxyItem>), Failure> {
+    name_it("proxy", &mut body, &name)?;
+    let edge = config::edge_from_json(&without_nulls(body))?;
+    let new = app.put_proxy(by, &name, |_| Ok(edge)).await?;
+    let status = match new {
+        true => StatusCode::CREATED,
+        false => StatusCode::OK,
+    };
+    Ok((status, Json(app.find_proxy(&name)?)))
+}
+
+async fn patch(
+    Shared(app): Shared<App>,
+    Asker(by): Asker,
+    Path(name): Path<String>,
+    Input(mut body): Input,
+) -> Result<Json<ProxyItem>, Failure> {
+    name_it("proxy", &mut body, &name)?;
+    let Value::Object(keys) = body else {
+        return Err(Failure::invalid("", "expected a map"));
+    };
+    let define = |old: Option<&Edge>| {
+        let old = old.ok_or_else(|| Refused::NotFound("proxy", name.clone()))?;
+        let mut all = config::edge_to_json(old);
+        if let Value::Object(all) = &mut all {
+            all.extend(keys);
+        }
+        Ok(config::edge_from_json(&without_nulls(all))?)
+    };
+    app.put_proxy(by, &name, define).await?;
+    Ok(Json(app.find_proxy(&name)?))
+}
+
+async fn delete(
+    Shared(app): Shared<App>,
+    Asker(by): Asker,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Failure> {
+    let plan = Plan {
+        remove: vec![name],
+        ..Plan::default()
+    };
+    app.supervisor.rearrange(plan, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }

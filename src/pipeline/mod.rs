@@ -15,14 +15,16 @@ mod session;
 mod witness;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::time::Duration;
 
 use crate::evidence::{Ladder, Ledger};
 use crate::metrics::{Metrics, ProxyMeters};
 use crate::operation::Direction;
 use crate::rules::Edge;
-use crate::state::State;
+use crate::state::{State, Stopping};
 
 pub use action::{
     ChunkAction, ConnectAction, Edits, Hold, Receipt, RequestAction, ResponseAction, Terminal,
@@ -138,7 +140,8 @@ impl Drop for Holding {
     }
 }
 
-/// One proxy, as the pipeline sees it.
+/// One proxy under one definition, as the pipeline sees it. What it carries keeps the definition under
+/// which it came.
 #[derive(Debug)]
 pub struct Crossing {
     /// What all proxies share.
@@ -150,6 +153,15 @@ pub struct Crossing {
     name: Arc<str>,
     from: Arc<str>,
     to: Arc<str>,
+    /// Shared with what succeeds it.
+    course: Arc<Course>,
+    /// Shared with what succeeds it and leaves its connections alone.
+    closed: Arc<AtomicBool>,
+}
+
+/// What goes on when a proxy is defined anew.
+#[derive(Debug, Default)]
+struct Course {
     connections: AtomicU64,
     passage: passage::Passage,
 }
@@ -158,15 +170,50 @@ impl Crossing {
     /// Takes up a proxy.
     #[must_use]
     pub fn new(context: Arc<Context>, edge: Arc<Edge>) -> Self {
+        Self::with(context, edge, Arc::default(), Arc::default())
+    }
+
+    fn with(
+        context: Arc<Context>,
+        edge: Arc<Edge>,
+        course: Arc<Course>,
+        closed: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             meters: context.metrics.proxy(&edge.name),
             name: edge.name.as_str().into(),
             from: edge.from.as_str().into(),
             to: edge.to.as_str().into(),
-            connections: AtomicU64::new(0),
-            passage: passage::Passage::default(),
+            course,
+            closed,
             context,
             edge,
+        }
+    }
+
+    /// The same proxy as it is defined now. `apart`: connections are not to be closed with those of
+    /// this one.
+    #[must_use]
+    pub fn succeeded_by(&self, edge: Arc<Edge>, apart: bool) -> Self {
+        let closed = match apart {
+            true => Arc::default(),
+            false => Arc::clone(&self.closed),
+        };
+        let context = Arc::clone(&self.context);
+        Self::with(context, edge, Arc::clone(&self.course), closed)
+    }
+
+    /// Its connections end, once they are woken.
+    pub fn close(&self) {
+        self.closed.store(true, Release);
+    }
+
+    /// How far the process is in stopping; what is closed stops now.
+    #[must_use]
+    pub fn stopping(&self) -> Stopping {
+        match self.closed.load(Acquire) {
+            true => Stopping::Now,
+            false => self.context.state.stopping(),
         }
     }
 

@@ -295,7 +295,7 @@ impl Operation {
                     continue;
                 }
                 Verdict::Await(Awaited::Overtaken, most) => {
-                    let passage = &receipt.0.crossing.passage;
+                    let passage = &receipt.0.crossing.course.passage;
                     if let Some(signal) = passage.let_pass(witness.number()) {
                         action.hold.add_until(signal, most, receipt);
                     }
@@ -346,7 +346,7 @@ impl Operation {
                 Verdict::Await(Awaited::MovedOn, most) => {
                     let signal = chosen.moved_on.get_or_insert_with(|| {
                         let signal = Arc::default();
-                        let passage = &receipt.0.crossing.passage;
+                        let passage = &receipt.0.crossing.course.passage;
                         passage.await_attempt(self.witness.attempts(), &signal);
                         signal
                     });

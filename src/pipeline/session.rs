@@ -76,7 +76,7 @@ impl Crossing {
             client: (client.ip(), client.port()),
             course: Course::begin(),
             awaited: None,
-            ordinal: self.connections.fetch_add(1, Relaxed) + 1,
+            ordinal: self.course.connections.fetch_add(1, Relaxed) + 1,
             generation: snapshot.generation,
             cuts: Cuts::of(&set),
             set,
@@ -150,10 +150,10 @@ impl Session {
         self.set.is_empty()
     }
 
-    /// How far the process is in stopping.
+    /// How far the process, or this proxy, is in stopping.
     #[must_use]
     pub fn stopping(&self) -> Stopping {
-        self.crossing.context.state.stopping()
+        self.crossing.stopping()
     }
 
     /// What the partitions in force do.

@@ -66,7 +66,7 @@ fn attempt(
     let Some(id) = identity else {
         return 1;
     };
-    crossing.passage.tried(|| attempts(scope, id));
+    crossing.course.passage.tried(|| attempts(scope, id));
     match id.strength {
         Strength::Strong => crossing.context.ledger.attempt(scope, id, started),
         Strength::Weak => 1,
@@ -183,7 +183,10 @@ impl Witness {
                     value: format!("{print:016x}"),
                     strength: Strength::Weak,
                 });
-                open.crossing.passage.tried(|| attempts(scope, identity));
+                open.crossing
+                    .course
+                    .passage
+                    .tried(|| attempts(scope, identity));
             }
             if let Some(id) = r
                 .identity
@@ -229,7 +232,7 @@ impl Witness {
         self.delivery(delivery, |d| {
             d.sent_at.get_or_insert_with(Timestamp::now);
         });
-        self.0.crossing.passage.passed(self.0.number);
+        self.0.crossing.course.passage.passed(self.0.number);
     }
 
     /// The upstream's answer has begun.

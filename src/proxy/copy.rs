@@ -217,7 +217,7 @@ impl Attempt {
                 tokio::pin!(changed);
                 changed.as_mut().enable();
                 let lifted = self.receipt.is_lifted() && !outlives;
-                if lifted || state.stopping() == Stopping::Now {
+                if lifted || self.towards.crossing.stopping() == Stopping::Now {
                     return;
                 }
                 changed.await;

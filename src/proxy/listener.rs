@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, TryLockError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::greeting::{self, Greeted};
@@ -27,15 +28,66 @@ use crate::rules::Protocol;
 /// whoever waits shall not wait long once there are some.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How many clients the system may have connected before they are accepted; it caps this itself.
-const BACKLOG: i32 = 4096;
+/// How many clients the system may have connected before they are accepted; it caps this itself. By
+/// default it is 128, and a burst of more would wait for the next SYN: a second's delay that nobody
+/// injected.
+const BACKLOG: u32 = 4096;
 
-/// Binds a proxy's address.
-pub(super) async fn bind(address: &str) -> io::Result<std::net::TcpListener> {
-    let listener = TcpListener::bind(address).await?;
-    // By default it is 128, and a burst of more would wait for the next SYN: a second's delay that
-    // nobody injected. Listening again changes only that.
-    socket2::SockRef::from(&listener).listen(BACKLOG)?;
+/// How long the name of an address may take to be resolved.
+const RESOLVING: Duration = Duration::from_secs(5);
+
+/// What a proxy's `listen` means on this machine.
+#[derive(Debug, Default)]
+pub(super) struct Addresses(Vec<SocketAddr>);
+
+impl Addresses {
+    /// Resolves it.
+    ///
+    /// # Errors
+    /// There is no such name, or nobody says so in time.
+    pub(super) async fn of(listen: &str) -> io::Result<Self> {
+        let found = clock::within(RESOLVING, tokio::net::lookup_host(listen)).await;
+        Ok(Self(found.ok_or(io::ErrorKind::TimedOut)??.collect()))
+    }
+
+    /// Whether this address is meant.
+    pub(super) fn name(&self, address: SocketAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// Whether this address will do: port 0 is any.
+    pub(super) fn include(&self, address: SocketAddr) -> bool {
+        let same =
+            |a: &SocketAddr| a.ip() == address.ip() && [0, address.port()].contains(&a.port());
+        self.0.iter().any(same)
+    }
+
+    /// Binds the first that can be had; the one it had `before`, if that will do.
+    ///
+    /// # Errors
+    /// Why the last could not be bound.
+    pub(super) fn bind(&self, before: Option<SocketAddr>) -> io::Result<std::net::TcpListener> {
+        let before = before.filter(|address| self.include(*address));
+        let mut failed = io::ErrorKind::AddrNotAvailable.into();
+        for address in before.iter().chain(&self.0) {
+            match bind(*address) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections that it had before may not be over yet.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
     set_up(&listener)?;
     listener.into_std()
 }
@@ -43,7 +95,8 @@ pub(super) async fn bind(address: &str) -> io::Result<std::net::TcpListener> {
 /// What the workers' entrances to one proxy share.
 #[derive(Debug)]
 pub(super) struct Door {
-    crossing: Arc<Crossing>,
+    /// Under what definition clients come through.
+    crossing: ArcSwap<Crossing>,
     workers: Choice,
     /// Connections that are open.
     open: AtomicUsize,
@@ -55,9 +108,9 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(crossing: Arc<Crossing>, workers: &Workers) -> Arc<Self> {
+    pub(super) fn new(crossing: &Arc<Crossing>, workers: &Workers) -> Arc<Self> {
         Arc::new(Self {
-            crossing,
+            crossing: ArcSwap::new(Arc::clone(crossing)),
             workers: workers.choice(),
             open: AtomicUsize::new(0),
             turn: Mutex::default(),
@@ -69,7 +122,7 @@ impl Door {
     /// Says that accepting fails, but not each time.
     fn say(&self, error: &io::Error) {
         if let Some(failed) = self.trouble.is_due() {
-            let proxy = &self.crossing.edge.name;
+            let proxy = &self.crossing.load().edge.name;
             tracing::warn!(proxy, %error, failed, "can't accept; trying again every {PAUSE:?}");
         }
     }
@@ -77,9 +130,14 @@ impl Door {
     /// Says that a client did not get as far as its first byte, but not each time.
     pub(super) fn stranger(&self, session: &Session, why: &str) {
         if let Some(clients) = self.strangers.is_due() {
-            let (proxy, client) = (&self.crossing.edge.name, session.client());
+            let (proxy, client) = (&session.crossing().edge.name, session.client());
             tracing::warn!(proxy, %client, clients, "a client did not get as far as its first byte: {why}");
         }
+    }
+
+    /// From now on clients come under this definition.
+    pub(super) fn leads_to(&self, crossing: &Arc<Crossing>) {
+        self.crossing.store(Arc::clone(crossing));
     }
 
     /// How many connections are open.
@@ -160,8 +218,9 @@ struct Guard {
 impl Guard {
     fn new(door: &Arc<Door>) -> Self {
         door.open.fetch_add(1, AcqRel);
-        door.crossing.meters.connections.inc();
-        door.crossing.meters.open.inc();
+        let crossing = door.crossing.load();
+        crossing.meters.connections.inc();
+        crossing.meters.open.inc();
         Self {
             door: Arc::clone(door),
             carried: None,
@@ -172,7 +231,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.door.open.fetch_sub(1, AcqRel);
-        self.door.crossing.meters.open.dec();
+        self.door.crossing.load().meters.open.dec();
     }
 }
 
@@ -195,9 +254,10 @@ enum Begun {
 
 impl Arrival {
     fn new(door: &Arc<Door>, client: SocketAddr) -> Self {
-        let mut session = door.crossing.session(client);
+        let crossing = door.crossing.load_full();
+        let mut session = crossing.session(client);
         let guard = Guard::new(door);
-        let edge = &door.crossing.edge;
+        let edge = &crossing.edge;
         let has_room = door.open() <= edge.max_connections;
         let begun = has_room.then(|| match edge.protocol {
             Protocol::Tcp if !edge.proxy_protocol.accept => {

@@ -24,5 +24,5 @@ mod upstream;
 mod watch;
 mod workers;
 
-pub use supervisor::{StartError, Supervisor};
+pub use supervisor::{Plan, StartError, Supervisor, Turn};
 pub use workers::Workers;

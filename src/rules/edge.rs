@@ -43,6 +43,8 @@ pub struct Edge {
     pub from: String,
     /// The service that is called.
     pub to: String,
+    /// Whether it has a listener.
+    pub enabled: bool,
     /// `host:port`; port 0 is any free one.
     pub listen: String,
     /// `host:port`, resolved at every dial.
@@ -103,6 +105,7 @@ impl Edge {
             name: name.to_owned(),
             from: "client".to_owned(),
             to: name.to_owned(),
+            enabled: true,
             listen: listen.to_owned(),
             upstream: upstream.to_owned(),
             protocol: Protocol::Tcp,

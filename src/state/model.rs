@@ -427,9 +427,12 @@ impl Model {
                 self.heal::<Partition>(by);
                 Ok(())
             }
-            Change::AddEdge(edge) => {
-                if self.edges.iter().any(|e| e.name == edge.name) {
-                    return Err(Refused::Exists("proxy", edge.name));
+            Change::PutEdge(edge) => {
+                if let Some(old) = self.edges.iter_mut().find(|e| e.name == edge.name) {
+                    if **old != edge {
+                        *old = Arc::new(edge);
+                    }
+                    return Ok(());
                 }
                 if self.edges.len() >= MAX_DEFINITIONS {
                     return Err(Refused::TooMany("proxy"));

@@ -39,7 +39,7 @@ fn state() -> State {
     let state = State::default();
     let edge = Edge::new("payment", "127.0.0.1:0", "127.0.0.1:1");
     state
-        .apply(vec![Change::AddEdge(edge)], Source::File)
+        .apply(vec![Change::PutEdge(edge)], Source::File)
         .unwrap();
     state
 }

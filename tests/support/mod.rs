@@ -82,7 +82,11 @@ impl Rig {
     pub async fn proxy(&self, name: &str, upstream: SocketAddr, protocol: Protocol) -> SocketAddr {
         let mut edge = Edge::new(name, "127.0.0.1:0", &upstream.to_string());
         edge.protocol = protocol;
-        self.supervisor.start(edge, Source::File).await.unwrap()
+        self.supervisor
+            .start(edge, Source::File)
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub async fn tcp(&self, upstream: SocketAddr) -> SocketAddr {

@@ -1,9 +1,11 @@
 //! A control plane on a port of its own, with proxies and records, and no traffic.
+#![allow(dead_code)]
 
 use std::sync::Arc;
 
 use firedrill::client::Client;
 use firedrill::clock::Timestamp;
+use firedrill::config;
 use firedrill::control::{self, Control};
 use firedrill::evidence::{Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen};
 use firedrill::metrics::Metrics;
@@ -48,6 +50,15 @@ fn parts() -> (Arc<Context>, Arc<Supervisor>) {
 
 impl Plane {
     pub async fn start(token: Option<&str>, hosts: &[&str]) -> Self {
+        Self::with(token, hosts, "").await
+    }
+
+    /// One whose proxies may connect to these upstreams only: a list as in a file.
+    pub async fn allowing(upstreams: &str) -> Self {
+        Self::with(None, &[], &format!("control: {{ upstreams: {upstreams} }}")).await
+    }
+
+    async fn with(token: Option<&str>, hosts: &[&str], file: &str) -> Self {
         let (context, supervisor) = parts();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -56,6 +67,7 @@ impl Plane {
             supervisor,
             token: token.map(str::to_owned),
             hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+            upstreams: config::parse(file, "plane.yaml").unwrap().control.upstreams,
             started: Timestamp::now(),
             capacity: CAPACITY,
         };

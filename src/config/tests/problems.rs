@@ -496,7 +496,7 @@ fn places_are_counted_in_characters() {
     f.yaml:1:11: proxies[0].upstream: missing; expected an address such as `127.0.0.1:8001` or `payment:8001`
     f.yaml:1:19: proxies[0].name: expected a name: 1 to 64 letters, digits, `_`, `.` or `-`, found `äö`
     f.yaml:1:25: proxies[0].x: unknown key `x`
-      hint: allowed here: `name`, `from`, `to`, `listen`, `upstream`, `protocol`, `connect_timeout`, `max_connections`, `tls`, `proxy_protocol`, `upstream_host`, `forwarded`
+      hint: allowed here: `name`, `from`, `to`, `listen`, `upstream`, `enabled`, `protocol`, `connect_timeout`, `max_connections`, `tls`, `proxy_protocol`, `upstream_host`, `forwarded`
     f.yaml:2:1: ["o.d\u{7}\u{1b}[1m"]: unknown key `o.d\u{7}\u{1b}[1m`
       hint: allowed here: `seed`, `control`, `metrics`, `evidence`, `identity`, `limits`, `proxies`, `rules`, `partitions`
     "#);

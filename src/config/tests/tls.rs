@@ -147,6 +147,7 @@ fn what_is_taken() {
             "name",
             "from",
             "to",
+            "enabled",
             "listen",
             "upstream",
             "protocol",
