@@ -31,7 +31,8 @@ pub fn since_start(moment: Instant) -> Duration {
 }
 
 /// A moment of the wall clock in microseconds since 1970, printed as RFC 3339 in UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

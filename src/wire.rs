@@ -4,14 +4,45 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa::openapi::Ref;
 
 use crate::clock::Timestamp;
 use crate::operation::Direction;
 use crate::rules::{Mode, Partition, Protocol, Rule, Shape, Sides, Ttl};
 use crate::units;
 
+/// What the schema of the file says of such a value; the document takes it from there.
+fn defined(name: &str) -> Ref {
+    Ref::from_schema_name(name)
+}
+
+fn tls() -> Ref {
+    defined("Tls")
+}
+
+fn proxy_protocol() -> Ref {
+    defined("ProxyProtocol")
+}
+
+fn forwarded() -> Ref {
+    defined("Forwarded")
+}
+
+fn matching() -> Ref {
+    defined("Match")
+}
+
+fn schedule() -> Ref {
+    defined("Schedule")
+}
+
+fn fault() -> Ref {
+    defined("Fault")
+}
+
 /// A list with the generation that it belongs to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct List<T> {
     /// The change up to which it is true.
     pub generation: u64,
@@ -20,7 +51,7 @@ pub struct List<T> {
 }
 
 /// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Of the binary.
     pub version: String,
@@ -41,7 +72,7 @@ pub struct Status {
 }
 
 /// How full the ledger is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EvidenceStatus {
     /// Records in memory.
     pub records: usize,
@@ -52,7 +83,7 @@ pub struct EvidenceStatus {
 }
 
 /// A proxy with how it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ProxyItem {
     /// Unique among proxies.
     pub name: String,
@@ -74,15 +105,18 @@ pub struct ProxyItem {
     pub max_connections: usize,
     /// As defined; absent: it speaks no TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = tls)]
     pub tls: Option<Value>,
     /// As defined; absent: it is not used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = proxy_protocol)]
     pub proxy_protocol: Option<Value>,
     /// As defined; absent: the host that the client asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_host: Option<String>,
     /// As defined; absent: it is told nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = forwarded)]
     pub forwarded: Option<Value>,
     /// Client connections accepted so far.
     pub connections_total: u64,
@@ -93,7 +127,7 @@ pub struct ProxyItem {
 }
 
 /// A rule: the same object as in the file, and how it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RuleItem {
     /// Unique among rules.
     pub name: String,
@@ -104,6 +138,7 @@ pub struct RuleItem {
     pub enabled: bool,
     /// As in the file; an empty object matches all.
     #[serde(rename = "match")]
+    #[schema(schema_with = matching)]
     pub matcher: Map<String, Value>,
     /// 0 to 1.
     pub probability: f64,
@@ -125,8 +160,10 @@ pub struct RuleItem {
     pub direction: Option<Direction>,
     /// When it acts while it is enabled; absent: all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schedule)]
     pub schedule: Option<Map<String, Value>>,
     /// One kind, one map.
+    #[schema(schema_with = fault)]
     pub fault: Map<String, Value>,
     /// How it stands.
     #[serde(flatten)]
@@ -142,7 +179,7 @@ impl RuleItem {
 }
 
 /// A partition: the same object as in the file, and how it stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PartitionItem {
     /// Unique among partitions.
     pub name: String,
@@ -173,6 +210,7 @@ pub struct PartitionItem {
     pub ttl: Option<String>,
     /// When it acts while it is enabled; absent: all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schedule)]
     pub schedule: Option<Map<String, Value>>,
     /// How it stands.
     #[serde(flatten)]
@@ -180,7 +218,7 @@ pub struct PartitionItem {
 }
 
 /// How services are split by chance.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SplitItem {
     /// In so many groups.
     pub groups: usize,
@@ -208,7 +246,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 /// How a definition stands, besides its definition.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Standing {
     /// `file` or `api`.
     pub source: String,
@@ -297,7 +335,7 @@ impl PartitionItem {
 }
 
 /// A change, as it was made: `GET /v1/events`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EventItem {
     /// Its number.
     pub generation: u64,
@@ -316,7 +354,7 @@ pub struct EventItem {
 }
 
 /// What became of one definition.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TouchedItem {
     /// `rule`, `partition` or `proxy`.
     pub sort: String,
@@ -327,7 +365,7 @@ pub struct TouchedItem {
 }
 
 /// `POST /v1/changes`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Changed {
     /// The number of the change; all of it took hold with it.
     pub generation: u64,
@@ -338,7 +376,7 @@ pub struct Changed {
 }
 
 /// `POST /v1/heartbeat`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {
     /// Who is alive.
     pub controller: String,
@@ -349,7 +387,7 @@ pub struct Heartbeat {
 }
 
 /// `POST /v1/heal`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Healed {
     /// The change that did it.
     pub generation: u64,
@@ -360,14 +398,14 @@ pub struct Healed {
 }
 
 /// `{"error": {...}}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The one member.
     pub error: ErrorItem,
 }
 
 /// Why a request was refused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorItem {
     /// Stable, for programs.
     pub code: String,

@@ -89,8 +89,8 @@ enum Command {
     Heal,
     /// Show what each side of an operation saw
     Evidence(evidence::Args),
-    /// Print the JSON Schema of the file
-    Schema,
+    /// Print the JSON Schema of the file, or the OpenAPI document of the API
+    Schema(schema::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
 }
@@ -120,7 +120,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, &out),
         Command::Ca(args) => ca::run(&args, &out),
         Command::Demo(args) => demo::run(&args, &out),
-        Command::Schema => schema::run(&out),
+        Command::Schema(args) => schema::run(&args, &out),
         Command::Completions(args) => completions::run(&args, &out),
         Command::Status => ask(status::run(&targets()?, &out)),
         Command::Inject(args) => ask(inject::run(&args, &targets()?, &out)),

@@ -246,8 +246,12 @@ pub fn schema() -> Value {
         },
         "scalar": { "type": ["string", "integer", "boolean"] },
         "proxy": proxy(),
+        "tls": tls::tls(),
+        "proxy_protocol": proxy_protocol(),
+        "forwarded": forwarded(),
         "rule": rule(),
         "partition": partition(),
+        "schedule": schedule(true),
         "match": matching::matching(),
         "fault": fault(),
     });
@@ -312,31 +316,10 @@ fn proxy() -> Value {
                     Some(json!(Edge::MAX_CONNECTIONS)),
                 ),
             ),
-            ("tls", tls::tls()),
+            ("tls", json!({ "$ref": "#/$defs/tls" })),
             (
                 "proxy_protocol",
-                section(object(
-                    "Who says, in front of a connection's bytes, which client it is for",
-                    &[],
-                    [
-                        (
-                            "accept",
-                            about(
-                                flag(),
-                                "Whoever connects must; from then on that client counts",
-                                Some(json!(false)),
-                            ),
-                        ),
-                        (
-                            "send",
-                            about(
-                                words(VERSIONS.iter().map(|(word, _)| *word)),
-                                "The proxy does, to its upstream, in this version",
-                                None,
-                            ),
-                        ),
-                    ],
-                )),
+                json!({ "$ref": "#/$defs/proxy_protocol" }),
             ),
             (
                 "upstream_host",
@@ -346,29 +329,55 @@ fn proxy() -> Value {
                     None,
                 ),
             ),
-            (
-                "forwarded",
-                section(object(
-                    "On HTTP: what the upstream is told of the client",
-                    &[],
-                    [
-                        (
-                            "x_forwarded",
-                            about(
-                                flag(),
-                                "X-Forwarded-For, and X-Forwarded-Proto and -Host where there are none",
-                                Some(json!(false)),
-                            ),
-                        ),
-                        (
-                            "forwarded",
-                            about(flag(), "Forwarded (RFC 7239)", Some(json!(false))),
-                        ),
-                    ],
-                )),
-            ),
+            ("forwarded", json!({ "$ref": "#/$defs/forwarded" })),
         ],
     )
+}
+
+fn proxy_protocol() -> Value {
+    section(object(
+        "Who says, in front of a connection's bytes, which client it is for",
+        &[],
+        [
+            (
+                "accept",
+                about(
+                    flag(),
+                    "Whoever connects must; from then on that client counts",
+                    Some(json!(false)),
+                ),
+            ),
+            (
+                "send",
+                about(
+                    words(VERSIONS.iter().map(|(word, _)| *word)),
+                    "The proxy does, to its upstream, in this version",
+                    None,
+                ),
+            ),
+        ],
+    ))
+}
+
+fn forwarded() -> Value {
+    section(object(
+        "On HTTP: what the upstream is told of the client",
+        &[],
+        [
+            (
+                "x_forwarded",
+                about(
+                    flag(),
+                    "X-Forwarded-For, and X-Forwarded-Proto and -Host where there are none",
+                    Some(json!(false)),
+                ),
+            ),
+            (
+                "forwarded",
+                about(flag(), "Forwarded (RFC 7239)", Some(json!(false))),
+            ),
+        ],
+    ))
 }
 
 fn rule() -> Value {
@@ -438,7 +447,7 @@ fn rule() -> Value {
                     None,
                 ),
             ),
-            ("schedule", schedule(true)),
+            ("schedule", json!({ "$ref": "#/$defs/schedule" })),
             ("fault", json!({ "$ref": "#/$defs/fault" })),
         ],
     )
@@ -503,10 +512,9 @@ fn param(param: &Param) -> Value {
             "type": ["number", "string"],
             "description": param.ty.describe(),
         }),
-        Type::Frequency | Type::Offset => json!({
-            "type": "string",
-            "description": param.ty.describe(),
-        }),
+        Type::Frequency => json!({ "type": "string" }),
+        // A number has no unit, which is well for nought alone.
+        Type::Offset => json!({ "anyOf": [{ "type": "string" }, { "const": 0 }] }),
         Type::Names => json!({ "type": "array", "items": { "type": "string" } }),
         Type::Map => json!({
             "type": "object",
@@ -515,6 +523,8 @@ fn param(param: &Param) -> Value {
     };
     let default = param
         .default
-        .and_then(|text| serde_yaml::from_str(text).ok());
+        .and_then(|text| serde_yaml::from_str(text).ok())
+        // Nothing: that it is not said means something of its own.
+        .filter(|default: &Value| !default.is_null());
     about(shape, param.help, default)
 }

@@ -12,7 +12,7 @@ use crate::state::{By, Source, Who};
 
 /// The header with which a controller gives itself a name; what it sets is lifted when it falls
 /// silent, where `control.heartbeat` says so.
-pub(super) const CONTROLLER: &str = "firedrill-controller";
+pub(super) const CONTROLLER: &str = "Firedrill-Controller";
 /// The longest such name.
 const MAX_NAME: usize = 100;
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::App;
 use super::asker::Asker;
@@ -11,6 +11,7 @@ use super::body::Input;
 use super::definitions::{Resource, find, steps};
 use super::error::Failure;
 use super::partitions::Partitions;
+use super::routes::{Api, Route, reference};
 use super::rules::Rules;
 use crate::state::{Change, Draft};
 use crate::wire::Changed;
@@ -27,7 +28,74 @@ struct Named {
     partitions: Vec<String>,
 }
 
-pub(super) async fn changes(
+pub(super) fn routes(api: Api) -> Api {
+    let route = Route::new("change", "Several changes in one: all of them or none")
+        .about(
+            "They take hold at the same instant. A step sees what those before it did; `path` in \
+             an error names the step.",
+        )
+        .changes()
+        .takes_as("Changes", shape())
+        .answers::<Changed>(200, "All of it took hold")
+        .refuses(&[404, 409, 412]);
+    api.post("/v1/changes", changes, route)
+}
+
+fn shape() -> Value {
+    let op = |word: &str, rule: &Value, partition: &Value| {
+        let step = |key: &str, shape: &Value| {
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["op", key],
+                "properties": { "op": { "const": word }, key: shape },
+            })
+        };
+        [step("rule", rule), step("partition", partition)]
+    };
+    let whole = |name: &str| reference(name);
+    let named = |shape: Value| {
+        let name = json!({
+            "type": "object",
+            "required": ["name"],
+            "properties": { "name": { "type": "string" } },
+        });
+        json!({ "allOf": [shape, name] })
+    };
+    let just_named = named(json!({ "type": "object", "properties": {} }));
+    let patch = |name: &str| named(reference(name));
+    let heal = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["op"],
+        "properties": { "op": { "const": "heal" } },
+    });
+    let mut steps = vec![heal];
+    steps.extend(op("add", &whole("Rule"), &whole("Partition")));
+    steps.extend(op("put", &whole("Rule"), &whole("Partition")));
+    steps.extend(op("patch", &patch("RulePatch"), &patch("PartitionPatch")));
+    steps.extend(op("delete", &just_named, &just_named));
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["changes"],
+        "properties": {
+            "changes": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_STEPS,
+                "items": { "oneOf": steps },
+            },
+            "if_generation": {
+                "description": "Nothing at all may have changed since",
+                "type": ["integer", "null"],
+                "minimum": 0,
+            },
+        },
+    })
+}
+
+async fn changes(
     Shared(app): Shared<App>,
     asker: Asker,
     Input(body): Input,

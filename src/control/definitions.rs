@@ -3,16 +3,18 @@
 //! A change is worked out on a [`Draft`], so that what it is worked out from (the definition that it
 //! alters, the proxies that it names) can't change meanwhile.
 
+use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderName, StatusCode, header};
-use axum::{Json, Router, routing};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::App;
 use super::asker::{Asker, IfMatch, etag};
 use super::body::Input;
 use super::error::Failure;
+use super::routes::{Api, Route};
 use crate::config::Problems;
 use crate::rules::{Edge, Ttl};
 use crate::state::{Change, Defined, Draft, Refused, Source, State};
@@ -27,8 +29,10 @@ pub(super) trait Resource: 'static {
     const PATH: &'static str;
     /// Keys of which one may be given: a patch with one takes the others back.
     const EITHER: &'static [&'static str];
+    /// As in the document: bodies are of this shape.
+    const SHAPE: &'static str;
     type Definition: Send + Sync;
-    type Item: Serialize + Send + 'static;
+    type Item: Serialize + ToSchema + Send + 'static;
 
     fn decode(body: &Value, edges: &[Edge]) -> Result<Self::Definition, Problems>;
     fn all(state: &State) -> (u64, Vec<Defined<Self::Definition>>);
@@ -43,15 +47,68 @@ pub(super) trait Resource: 'static {
 }
 
 /// The routes of one sort.
-pub(super) fn routes<R: Resource>(router: Router<App>) -> Router<App> {
-    let collection = routing::get(list::<R>).post(create::<R>);
-    let single = routing::get(get::<R>)
-        .put(put::<R>)
-        .patch(patch::<R>)
-        .delete(delete::<R>);
-    router
-        .route(R::PATH, collection)
-        .route(&format!("{}/{{name}}", R::PATH), single)
+pub(super) fn routes<R: Resource>(api: Api) -> Api {
+    let (what, shape) = (R::WHAT, R::SHAPE);
+    let single = format!("{}/{{name}}", R::PATH);
+    let route = |verb: &str, summary: String| Route::new(&format!("{verb}_{what}"), &summary);
+    api.get(
+        R::PATH,
+        list::<R>,
+        Route::new(&format!("list_{what}s"), &format!("All {what}s"))
+            .answers::<List<R::Item>>(200, "In the order of definition"),
+    )
+    .post(
+        R::PATH,
+        create::<R>,
+        route("create", format!("Makes a {what}"))
+            .about("Enabled unless it says otherwise; for ten minutes unless it says how long.")
+            .changes()
+            .takes(shape)
+            .answers::<R::Item>(201, "Made")
+            .refuses(&[409]),
+    )
+    .get(
+        &single,
+        get::<R>,
+        route("get", format!("One {what}"))
+            .answers::<R::Item>(200, "As defined, and how it stands")
+            .refuses(&[404]),
+    )
+    .put(
+        &single,
+        put::<R>,
+        route(
+            "put",
+            format!("Makes a {what}, or replaces the one of that name"),
+        )
+        .conditional()
+        .takes(&format!("{shape}Put"))
+        .answers::<R::Item>(200, "Replaced; or it was so already")
+        .answers::<R::Item>(201, "Made")
+        .refuses(&[409]),
+    )
+    .patch(
+        &single,
+        patch::<R>,
+        route("patch", format!("Alters or switches a {what}"))
+            .about(
+                "`enabled`, with or without `ttl`, switches it: on means that schedule and \
+                 lifetime begin anew. Other keys are laid over the definition; `null` takes one \
+                 back to its default.",
+            )
+            .conditional()
+            .takes(&format!("{shape}Patch"))
+            .answers::<R::Item>(200, "As it is now")
+            .refuses(&[404, 409]),
+    )
+    .delete(
+        &single,
+        delete::<R>,
+        route("delete", format!("Deletes a {what}"))
+            .conditional()
+            .answers_nothing(204, "Deleted")
+            .refuses(&[404]),
+    )
 }
 
 /// The items of a list, for the status as well.

@@ -9,12 +9,14 @@ use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::App;
 use super::asker::{Asker, CONTROLLER};
 use super::error::Failure;
+use super::routes::{Api, Route};
 use super::stream::Pieces;
 use crate::clock;
 use crate::pipeline::Context;
@@ -29,9 +31,27 @@ const ALIVE: Bytes = Bytes::from_static(b":\n\n");
 /// At most so many events wait for a slow reader; past that they wait in the state's own queue.
 const WAITING: usize = 16;
 
+pub(super) fn routes(api: Api) -> Api {
+    let generation = || json!({ "type": "integer", "minimum": 0 });
+    let events = Route::new("events", "Every change, and who made it, as it is made")
+        .about(
+            "Server-sent events: `change`, whose data is the shape described here, and `lost`, whose \
+             data is a number: so many are missing here.",
+        )
+        .query("since", "Those after this generation; absent: those to come", generation())
+        .header("Last-Event-ID", "As `since`, where that is absent", generation())
+        .streams::<EventItem>("text/event-stream", "Until the process stops");
+    let heartbeat = Route::new("heartbeat", "A controller is still there")
+        .about("The header that names it is needed.")
+        .changes()
+        .answers::<Heartbeat>(200, "What it set stays");
+    api.get("/v1/events", self::events, events)
+        .post("/v1/heartbeat", self::heartbeat, heartbeat)
+}
+
 /// Those after the change `since`, where it says so, or the header `Last-Event-ID`, as browsers send
 /// it when they come back; else those to come.
-pub(super) async fn events(
+async fn events(
     Shared(app): Shared<App>,
     headers: HeaderMap,
     Query(pairs): Query<Vec<(String, String)>>,
@@ -133,10 +153,7 @@ fn lost(missed: u64) -> Bytes {
     format!("event: lost\ndata: {missed}\n\n").into()
 }
 
-pub(super) async fn heartbeat(
-    Shared(app): Shared<App>,
-    asker: Asker,
-) -> Result<Json<Heartbeat>, Failure> {
+async fn heartbeat(Shared(app): Shared<App>, asker: Asker) -> Result<Json<Heartbeat>, Failure> {
     let Some(controller) = asker.controller() else {
         let what = "a heartbeat is a controller's, and this one gives no name";
         let failure = Failure::new(StatusCode::BAD_REQUEST, "controller", what);

@@ -8,11 +8,13 @@ use axum::extract::{Query, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use serde_json::json;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use super::App;
 use super::error::Failure;
+use super::routes::{Api, JSON_LINES, Route};
 use super::stream::Pieces;
 use crate::evidence::{Class, Entry, Filter, Ledger, Record, RecordId};
 use crate::pipeline::Context;
@@ -23,7 +25,37 @@ const PIECE: usize = 32 << 10;
 /// At most so many pieces wait for a slow reader.
 const PIECES: usize = 4;
 
-pub(super) async fn evidence(
+pub(super) fn routes(api: Api) -> Api {
+    let text = || json!({ "type": "string" });
+    let classes = Class::ALL.map(Class::as_str);
+    let route = Route::new("evidence", "Records, one a line, oldest first")
+        .query("id", "An identity, or a record's id", text())
+        .query(
+            "class",
+            "What the evidence amounts to",
+            json!({ "enum": classes }),
+        )
+        .query("proxy", "A proxy's name", text())
+        .query(
+            "rule",
+            "The name of a rule or partition that chose the operation",
+            text(),
+        )
+        .query(
+            "limit",
+            "The last so many",
+            json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
+        )
+        .query(
+            "follow",
+            "Finished ones only, and then each as it finishes",
+            json!({ "enum": ["", "true", "1", "false", "0"] }),
+        )
+        .streams::<Record>(JSON_LINES, "Each line is one record");
+    api.get("/v1/evidence", evidence, route)
+}
+
+async fn evidence(
     Shared(app): Shared<App>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
@@ -40,7 +72,7 @@ pub(super) async fn evidence(
         };
     });
     let kind = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_TYPE, JSON_LINES),
         (header::CACHE_CONTROL, "no-store"),
     ];
     Ok((kind, Body::new(Pieces(body))).into_response())

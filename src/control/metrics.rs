@@ -7,7 +7,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
 
+use super::App;
 use super::error::{self, Failure};
+use super::routes::{Api, Route};
 use super::status::{healthz, readiness};
 use crate::metrics::Defined;
 use crate::pipeline::Context;
@@ -25,8 +27,16 @@ pub fn metrics_app(context: Arc<Context>) -> Router {
         .with_state(context)
 }
 
+/// The same on the control port.
+pub(super) fn routes(api: Api) -> Api {
+    let metrics = async |Shared(app): Shared<App>| scrape(&app.context);
+    let route = Route::new("metrics", "Everything that is counted")
+        .answers_text(200, "Prometheus' text format");
+    api.get("/metrics", metrics, route)
+}
+
 /// Everything that is counted, in Prometheus' text format.
-pub(super) fn scrape(context: &Context) -> Result<Response, Failure> {
+fn scrape(context: &Context) -> Result<Response, Failure> {
     let state = &context.state;
     let (_, rules) = state.rules();
     let (_, partitions) = state.partitions();

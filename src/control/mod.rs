@@ -13,8 +13,10 @@ mod events;
 mod evidence;
 mod guard;
 mod metrics;
+mod openapi;
 mod partitions;
 mod proxies;
+mod routes;
 mod rules;
 mod status;
 mod stream;
@@ -25,7 +27,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State as Shared;
+use axum::http::header;
 use axum::{Router, middleware, routing};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -34,6 +36,7 @@ use crate::clock::{self, Timestamp};
 use crate::config::Upstreams;
 use crate::pipeline::Context;
 use crate::proxy::Supervisor;
+use routes::Api;
 
 pub use metrics::metrics_app;
 
@@ -70,21 +73,11 @@ type App = Arc<Control>;
 /// All routes of the control port, guarded.
 pub fn app(control: Control) -> Router {
     let app = Arc::new(control);
-    let ready = async |Shared(app): Shared<App>| status::readiness(&app.context);
-    let scrape = async |Shared(app): Shared<App>| metrics::scrape(&app.context);
-    let router = Router::new()
-        .route("/healthz", routing::get(status::healthz))
-        .route("/readyz", routing::get(ready))
-        .route("/metrics", routing::get(scrape))
-        .route("/v1/status", routing::get(status::status))
-        .route("/v1/heal", routing::post(status::heal))
-        .route("/v1/changes", routing::post(changes::changes))
-        .route("/v1/events", routing::get(events::events))
-        .route("/v1/heartbeat", routing::post(events::heartbeat))
-        .route("/v1/evidence", routing::get(evidence::evidence));
-    let router = definitions::routes::<rules::Rules>(router);
-    let router = definitions::routes::<partitions::Partitions>(router);
-    proxies::routes(router)
+    let api = api();
+    let document = axum::body::Bytes::from(openapi::document(&api).to_string());
+    let described = async move || ([(header::CONTENT_TYPE, "application/json")], document);
+    api.router
+        .route(OPENAPI, routing::get(described))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(middleware::from_fn_with_state(
@@ -92,6 +85,26 @@ pub fn app(control: Control) -> Router {
             guard::guard,
         ))
         .with_state(app)
+}
+
+const OPENAPI: &str = "/v1/openapi.json";
+
+/// What `/v1/openapi.json` answers with.
+#[must_use]
+pub fn document() -> serde_json::Value {
+    openapi::document(&api())
+}
+
+/// Every route that is described: all but those of other dialects.
+fn api() -> Api {
+    let api = status::routes(Api::new());
+    let api = definitions::routes::<rules::Rules>(api);
+    let api = definitions::routes::<partitions::Partitions>(api);
+    let api = changes::routes(api);
+    let api = events::routes(api);
+    let api = proxies::routes(api);
+    let api = evidence::routes(api);
+    metrics::routes(api).described(OPENAPI, openapi::route())
 }
 
 /// Answers until `shutdown`, and for a short while what is being answered then.

@@ -14,6 +14,7 @@ impl Resource for Partitions {
     const WHAT: &'static str = "partition";
     const PATH: &'static str = "/v1/partitions";
     const EITHER: &'static [&'static str] = &["between", "isolate", "ring", "split"];
+    const SHAPE: &'static str = "Partition";
     type Definition = Partition;
     type Item = PartitionItem;
 

@@ -1,14 +1,15 @@
 //! `/v1/proxies`.
 
+use axum::Json;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
-use axum::{Json, Router, routing};
 use serde_json::Value;
 
 use super::asker::Asker;
 use super::body::Input;
 use super::definitions::{name_it, without_nulls};
 use super::error::Failure;
+use super::routes::{Api, Route};
 use super::{App, Control};
 use crate::config;
 use crate::proxy::Plan;
@@ -17,11 +18,63 @@ use crate::state::{By, Refused};
 use crate::units;
 use crate::wire::{List, ProxyItem};
 
-pub(super) fn routes(router: Router<App>) -> Router<App> {
-    let single = routing::get(get).put(put).patch(patch).delete(delete);
-    router
-        .route("/v1/proxies", routing::get(list).post(create))
-        .route("/v1/proxies/{name}", single)
+pub(super) fn routes(api: Api) -> Api {
+    const ALL: &str = "/v1/proxies";
+    const ONE: &str = "/v1/proxies/{name}";
+    api.get(
+        ALL,
+        list,
+        Route::new("list_proxies", "All proxies")
+            .answers::<List<ProxyItem>>(200, "In the order of definition"),
+    )
+    .post(
+        ALL,
+        create,
+        Route::new("create_proxy", "Starts a proxy")
+            .changes()
+            .takes("Proxy")
+            .answers::<ProxyItem>(201, "It listens")
+            .refuses(&[409]),
+    )
+    .get(
+        ONE,
+        get,
+        Route::new("get_proxy", "One proxy")
+            .answers::<ProxyItem>(200, "As defined, and how it stands")
+            .refuses(&[404]),
+    )
+    .put(
+        ONE,
+        put,
+        Route::new(
+            "put_proxy",
+            "Starts a proxy, or changes the one of that name",
+        )
+        .changes()
+        .about("Where it listens elsewhere, the new address is bound first.")
+        .takes("ProxyPut")
+        .answers::<ProxyItem>(200, "Changed")
+        .answers::<ProxyItem>(201, "It listens")
+        .refuses(&[409]),
+    )
+    .patch(
+        ONE,
+        patch,
+        Route::new("patch_proxy", "Changes the given keys of a proxy")
+            .changes()
+            .takes("ProxyPatch")
+            .answers::<ProxyItem>(200, "Changed")
+            .refuses(&[404, 409]),
+    )
+    .delete(
+        ONE,
+        delete,
+        Route::new("delete_proxy", "Stops a proxy")
+            .changes()
+            .about("No new clients; those that stand go on without rules.")
+            .answers_nothing(204, "Stopped")
+            .refuses(&[404, 409]),
+    )
 }
 
 impl Control {

@@ -14,6 +14,7 @@ impl Resource for Rules {
     const WHAT: &'static str = "rule";
     const PATH: &'static str = "/v1/rules";
     const EITHER: &'static [&'static str] = &[];
+    const SHAPE: &'static str = "Rule";
     type Definition = Rule;
     type Item = RuleItem;
 

@@ -9,12 +9,48 @@ use super::asker::Asker;
 use super::definitions::items;
 use super::error::Failure;
 use super::partitions::Partitions;
+use super::routes::{Api, Route};
 use super::rules::Rules;
 use crate::pipeline::Context;
 use crate::state::{Change, Source, Stopping};
 use crate::wire::{EvidenceStatus, Healed, Status};
 
-pub(super) async fn status(Shared(app): Shared<App>) -> Json<Status> {
+pub(super) fn routes(api: Api) -> Api {
+    let ready = async |Shared(app): Shared<App>| readiness(&app.context);
+    api.get(
+        "/v1/status",
+        status,
+        Route::new("status", "How everything stands").answers::<Status>(
+            200,
+            "Version, seed, generation, proxies, rules, partitions, how full the evidence is",
+        ),
+    )
+    .post(
+        "/v1/heal",
+        heal,
+        Route::new("heal", "Disables every rule and partition")
+            .about("Takes no body. They stay as definitions.")
+            .changes()
+            .answers::<Healed>(200, "What had been on"),
+    )
+    .get(
+        "/healthz",
+        healthz,
+        Route::new("healthz", "Whether the process is there")
+            .open()
+            .answers_text(200, "It is"),
+    )
+    .get(
+        "/readyz",
+        ready,
+        Route::new("readyz", "Whether it takes traffic")
+            .open()
+            .answers_text(200, "It does")
+            .answers_text(503, "It is stopping"),
+    )
+}
+
+async fn status(Shared(app): Shared<App>) -> Json<Status> {
     let Context {
         state,
         ledger,
@@ -39,7 +75,7 @@ pub(super) async fn status(Shared(app): Shared<App>) -> Json<Status> {
 }
 
 /// Disables everything. Takes no body, waits for nothing, looks at nothing that could be wrong.
-pub(super) async fn heal(
+async fn heal(
     Shared(app): Shared<App>,
     asker: Result<Asker, Failure>,
 ) -> Result<Json<Healed>, Failure> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Identity;
 use crate::clock::Timestamp;
@@ -46,9 +47,10 @@ impl<'de> Deserialize<'de> for RecordId {
 }
 
 /// One operation. The JSON of the contract, field by field.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Record {
     /// This record's own id.
+    #[schema(value_type = String, example = "6740a1b2-17")]
     pub id: RecordId,
     /// The proxy that it crossed.
     pub proxy: Arc<str>,
@@ -84,7 +86,7 @@ pub struct Record {
 }
 
 /// What the client sent.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct RequestSeen {
     /// As it came; none on plain TCP.
     pub method: Option<Box<str>>,
@@ -95,7 +97,7 @@ pub struct RequestSeen {
 }
 
 /// One delivery to the upstream, or the attempt at one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     /// When its first byte was written to the upstream.
     pub sent_at: Option<Timestamp>,
@@ -110,7 +112,8 @@ pub struct Delivery {
 }
 
 /// What became of the client.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[schema(as = ClientSeen)]
 pub struct Client {
     /// What it was told.
     pub outcome: Outcome,
@@ -123,7 +126,7 @@ pub struct Client {
 }
 
 /// What a client was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Nothing yet.
@@ -144,7 +147,7 @@ pub enum Outcome {
 }
 
 /// A rule or partition that chose an operation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FaultSeen {
     /// Its name.
     pub rule: Arc<str>,
@@ -157,7 +160,9 @@ pub struct FaultSeen {
 }
 
 /// What the evidence amounts to: the first of these that holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// Not finished.
@@ -216,7 +221,7 @@ impl fmt::Display for Class {
 }
 
 /// Who made it so.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Nobody: it went as it should.

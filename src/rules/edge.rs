@@ -8,7 +8,9 @@ use crate::operation::Layer;
 use crate::tls::{Client, Server, Tls};
 
 /// How a proxy's operations are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// Bytes; an operation is a connection.

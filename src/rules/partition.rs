@@ -10,7 +10,17 @@ use crate::operation::Direction;
 use crate::seed::{self, Draw};
 
 /// What a cut connection meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Silence: nothing is dialled or delivered until heal.

@@ -292,11 +292,21 @@ fn the_schema_has_the_keys_of_the_decoder() {
         let open: String = at.split('.').map(|key| format!("{key}: {{ ")).collect();
         let close = " }".repeat(at.split('.').count());
         let text = format!("proxies: [{{ {open}{z}{close} }}]");
-        let found = schema["$defs"]["proxy"]["properties"]
-            .pointer(path)
-            .unwrap();
+        let found = schema["$defs"].pointer(path).unwrap();
         let found = keys(&found["properties"]);
         assert_eq!(found, allowed(&text, &format!("proxies[0].{at}.")));
+    }
+    for (list, at, found) in [
+        ("rules", "schedule", "/schedule"),
+        ("partitions", "schedule", "/partition/properties/schedule"),
+        ("partitions", "split", "/partition/properties/split"),
+    ] {
+        let text = format!("{list}: [{{ {at}: {{ {z} }}, fault: {{ drop: {{}} }} }}]");
+        let found = schema["$defs"].pointer(found).unwrap();
+        assert_eq!(
+            keys(&found["properties"]),
+            allowed(&text, &format!("{list}[0].{at}."))
+        );
     }
     for kind in KINDS {
         let text = format!("rules: [{{ fault: {{ {}: {{ {z} }} }} }}]", kind.name);
