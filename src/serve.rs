@@ -4,6 +4,10 @@
 //! Connections run on workers, a thread for each core; the control plane has a thread and a runtime
 //! of its own, so that `heal` is answered however busy the connections are.
 
+mod keep;
+mod plan;
+mod reload;
+
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +16,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::control::{self, Control};
+use crate::control::{self, Ask, Control};
 use crate::evidence::{Ladder, Ledger, Sink};
 use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
-use crate::proxy::{Supervisor, Workers};
+use crate::proxy::{Plan, Supervisor, Workers};
 use crate::seed;
 use crate::state::{By, Change, Source, State, Who};
+
+use keep::Keeper;
+use reload::Reloader;
 
 /// A running Firedrill.
 pub struct Instance {
@@ -38,20 +45,33 @@ pub struct Instance {
     stop: watch::Sender<bool>,
     control_thread: thread::JoinHandle<()>,
     sink: Option<Sink>,
+    keeper: Option<Keeper>,
 }
 
 impl Instance {
-    /// Starts everything or nothing.
+    /// Starts everything or nothing. `reload`: who reads the file again, if there is one.
     ///
     /// # Errors
     /// A port that is taken, a file that can't be read or written: what, where and why.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    pub async fn start(config: Config, reload: Option<mpsc::Sender<Ask>>) -> anyhow::Result<Self> {
         let seed = config.seed.unwrap_or_else(seed::choose);
         let state = Arc::new(State::new(seed, config.control.heartbeat));
-        // Before any proxy: none is ever without its rules.
-        let rules = config.rules.into_iter().map(Change::AddRule);
-        let partitions = config.partitions.into_iter().map(Change::AddPartition);
-        state.apply(rules.chain(partitions).collect(), Source::File)?;
+        // A start is the step from a file that says nothing. Nobody listens yet: no proxy is ever
+        // without its rules, nor with those that were switched off when all this ran last.
+        let first = plan::plan(&Config::default(), &config, &state);
+        state.apply(first.changes(), Source::File)?;
+        let mut listening = Plan {
+            put: config.proxies.clone(),
+            ..Plan::default()
+        };
+        let mut by = By::from(Source::File);
+        if let Some(file) = &config.control.state_file {
+            keep::restore(file, &config, &mut listening)?;
+            by = By {
+                source: Source::Api,
+                who: Who::StateFile,
+            };
+        }
         let context = Arc::new(Context {
             ledger: Arc::new(Ledger::new(config.evidence.capacity)),
             metrics: Arc::new(Metrics::new()?),
@@ -81,14 +101,17 @@ impl Instance {
         };
         let workers = Workers::start().context("can't start the threads that carry connections")?;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&context), workers));
-        for edge in config.proxies {
-            let (name, upstream) = (edge.name.clone(), edge.upstream.clone());
-            let started = supervisor.start(edge, Source::File).await;
-            match started.with_context(|| format!("proxy `{name}`"))? {
+        supervisor.rearrange(listening, by).await?;
+        for edge in context.state.edges() {
+            let (name, upstream) = (&edge.name, &edge.upstream);
+            match supervisor.bound(name).filter(|_| edge.enabled) {
                 Some(bound) => tracing::info!("proxy {name}: {bound} -> {upstream}"),
                 None => tracing::info!("proxy {name}: disabled"),
             }
         }
+        let keeper = config.control.state_file;
+        let keeper = keeper.map(|file| Keeper::start(file, Arc::clone(&context.state)));
+        let keeper = keeper.transpose()?;
         let (stop, stopped) = watch::channel(false);
         let control = control_port.local_addr()?;
         let metrics = metrics_port
@@ -103,6 +126,8 @@ impl Instance {
             upstreams: config.control.upstreams,
             started: Timestamp::now(),
             capacity: config.evidence.capacity,
+            kept: keeper.as_ref().map(|keeper| keeper.kept.clone()),
+            reload,
         };
         let control_thread = run_control(api, control_port, metrics_port, stopped)?;
         tracing::info!("control API on http://{control}, seed {seed}");
@@ -115,12 +140,16 @@ impl Instance {
             stop,
             control_thread,
             sink,
+            keeper,
         })
     }
 
     /// Stops in bounded time: faults are lifted, operations that stand may finish within
     /// `limits.drain`, the rest is closed.
     pub async fn stop(self) {
+        if let Some(keeper) = self.keeper {
+            keeper.end(self.context.state.generation()).await;
+        }
         self.supervisor.shut_down(self.drain).await;
         // The control plane is last: `heal` and the metrics answer while connections drain.
         let _ = self.stop.send(true);
@@ -132,28 +161,34 @@ impl Instance {
     }
 }
 
-/// Runs what a file says until SIGTERM, SIGINT or SIGHUP. SIGUSR1 heals. A second signal ends the
-/// draining.
+/// Runs what a file says until SIGTERM or SIGINT. SIGHUP reads it again, SIGUSR1 heals. A second
+/// signal ends the draining.
 ///
 /// # Errors
 /// What [`Instance::start`] meets.
-pub async fn run(config: Config, _file: &Path) -> anyhow::Result<()> {
+pub async fn run(config: Config, file: &Path) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let hangup = signal(SignalKind::hangup())?;
     let mut heal = signal(SignalKind::user_defined1())?;
-    let instance = Instance::start(config).await?;
+    let (reload, asked) = mpsc::channel(1);
+    // Before it is said that anything runs, so that whoever writes the file then is noticed.
+    let reloader = Reloader::new(file, config.clone());
+    let instance = Instance::start(config, Some(reload)).await?;
+    let supervisor = Arc::clone(&instance.supervisor);
+    let state = Arc::clone(&instance.context.state);
+    let reloading = tokio::spawn(reloader.run(supervisor, state, asked, hangup));
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => break,
             _ = heal.recv() => {
                 // Never refused: it names nothing.
                 let _ = instance.context.state.apply(vec![Change::Heal], signalled("SIGUSR1"));
             }
         }
     }
+    reloading.abort();
     tracing::info!("stopping; a second signal ends it at once");
     tokio::select! {
         () = instance.stop() => {}

@@ -72,6 +72,19 @@ pub enum Change {
     Heal,
 }
 
+/// What differs from what the file says, at one generation.
+#[derive(Debug)]
+pub struct Beside {
+    /// The change up to which it is true.
+    pub generation: u64,
+    /// Proxies, each with what the file says of it, if anything.
+    pub edges: Vec<(Arc<Edge>, Option<Arc<Edge>>)>,
+    /// Rules that the file does not have, or has in another way.
+    pub rules: Vec<Defined<Rule>>,
+    /// Such partitions.
+    pub partitions: Vec<Defined<Partition>>,
+}
+
 /// A definition as it stood in an earlier process.
 #[derive(Debug, Clone)]
 pub struct Restored<T> {
@@ -262,6 +275,23 @@ impl State {
         let model = self.model();
         let partitions = model.partitions.iter().map(|e| e.defined.clone()).collect();
         (self.generation(), partitions)
+    }
+
+    /// What differs from what the file says.
+    #[must_use]
+    pub fn beside_the_file(&self) -> Beside {
+        let model = self.model();
+        let edges = model.edges.iter().map(|edge| {
+            let written = model.written.get(&edge.name);
+            (Arc::clone(edge), written.cloned())
+        });
+        let edges = edges.filter(|(edge, written)| written.as_ref() != Some(edge));
+        Beside {
+            generation: model.generation,
+            edges: edges.collect(),
+            rules: model::beside(&model.rules),
+            partitions: model::beside(&model.partitions),
+        }
     }
 
     /// The services that the proxies connect, each once.

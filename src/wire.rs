@@ -364,6 +364,17 @@ pub struct TouchedItem {
     pub what: String,
 }
 
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Reloaded {
+    /// The change that did it.
+    pub generation: u64,
+    /// What became another than it was.
+    pub changed: Vec<TouchedItem>,
+    /// The sections of the file that differ, and are read at the next start only.
+    pub restart: Vec<String>,
+}
+
 /// `POST /v1/changes`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Changed {

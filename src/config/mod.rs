@@ -103,6 +103,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
         }
     };
     resolve(&mut config.control.token_file);
+    resolve(&mut config.control.state_file);
     resolve(&mut config.evidence.file);
     Ok(config)
 }

@@ -86,6 +86,22 @@ pub fn schema() -> Value {
                             ),
                         ),
                         (
+                            "watch",
+                            about(
+                                flag(),
+                                "Reads this file again when it has changed",
+                                Some(json!(control.watch)),
+                            ),
+                        ),
+                        (
+                            "state_file",
+                            about(
+                                text(),
+                                "Where what the API made is kept for the next start, relative to this file",
+                                None,
+                            ),
+                        ),
+                        (
                             "upstreams",
                             about(
                                 list(text()),

@@ -22,6 +22,10 @@ pub struct ControlConfig {
     pub hosts: Vec<String>,
     /// What a controller with a name has set is lifted once it is silent for so long; `None`: never.
     pub heartbeat: Option<Duration>,
+    /// Whether the file is read again when it has changed.
+    pub watch: bool,
+    /// Where what the API made is kept for the next start.
+    pub state_file: Option<PathBuf>,
     /// What proxies made or changed by the API may connect to.
     pub upstreams: Upstreams,
 }
@@ -34,6 +38,8 @@ impl Default for ControlConfig {
             insecure: false,
             hosts: Vec::new(),
             heartbeat: None,
+            watch: true,
+            state_file: None,
             upstreams: Upstreams::default(),
         }
     }
@@ -48,6 +54,8 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             insecure: f.or("insecure", default.insecure, Node::flag),
             hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
             heartbeat: f.opt("heartbeat", Node::time),
+            watch: f.or("watch", default.watch, Node::flag),
+            state_file: f.opt("state_file", file),
             upstreams: f.or("upstreams", default.upstreams, upstreams::upstreams),
         };
         let guarded = control.insecure || node.value.get("token_file").is_some();

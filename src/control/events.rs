@@ -140,7 +140,9 @@ fn sent(event: &Event) -> Bytes {
     format!("event: change\nid: {}\ndata: {data}\n\n", event.generation).into()
 }
 
-fn touched(touched: &Touched) -> TouchedItem {
+/// What became of one definition, in the API's words.
+#[must_use]
+pub fn touched(touched: &Touched) -> TouchedItem {
     TouchedItem {
         sort: touched.sort.to_owned(),
         name: touched.name.clone(),

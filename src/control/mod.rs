@@ -12,10 +12,12 @@ mod error;
 mod events;
 mod evidence;
 mod guard;
+mod kept;
 mod metrics;
 mod openapi;
 mod partitions;
 mod proxies;
+mod reload;
 mod routes;
 mod rules;
 mod status;
@@ -30,7 +32,7 @@ use std::time::Duration;
 use axum::http::header;
 use axum::{Router, middleware, routing};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::{self, Timestamp};
 use crate::config::Upstreams;
@@ -38,7 +40,9 @@ use crate::pipeline::Context;
 use crate::proxy::Supervisor;
 use routes::Api;
 
+pub use events::touched;
 pub use metrics::metrics_app;
+pub use reload::{Ask, NotReloaded};
 
 /// How long requests that are being answered at shutdown may take.
 const GRACE: Duration = Duration::from_secs(1);
@@ -59,6 +63,10 @@ pub struct Control {
     pub started: Timestamp,
     /// How many records the ledger keeps.
     pub capacity: usize,
+    /// The generation that the state file has; a change is answered once that is the one.
+    pub kept: Option<watch::Receiver<u64>>,
+    /// Who reads the file again; `None`: there is no file.
+    pub reload: Option<mpsc::Sender<Ask>>,
 }
 
 impl std::fmt::Debug for Control {
@@ -80,6 +88,7 @@ pub fn app(control: Control) -> Router {
         .route(OPENAPI, routing::get(described))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), kept::wait))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&app),
             guard::guard,
@@ -102,6 +111,7 @@ fn api() -> Api {
     let api = definitions::routes::<partitions::Partitions>(api);
     let api = changes::routes(api);
     let api = events::routes(api);
+    let api = reload::routes(api);
     let api = proxies::routes(api);
     let api = evidence::routes(api);
     metrics::routes(api).described(OPENAPI, openapi::route())

@@ -96,7 +96,7 @@ impl Stack {
         let at_payment = bind(&mut config, "payment").await?;
         let at_orders = bind(&mut config, "orders").await?;
         let at_email = bind(&mut config, "email").await?;
-        let instance = Instance::start(config).await?;
+        let instance = Instance::start(config, None).await?;
         let control = Client::new(&format!("http://{}", instance.control), None)?;
         let mut addresses = Vec::new();
         for proxy in control.proxies().await?.items {

@@ -68,7 +68,9 @@ impl Plan {
         }
     }
 
-    fn changes(&self) -> Vec<Change> {
+    /// The steps that it takes in the state.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
         let put = self.put.iter().cloned().map(Change::PutEdge);
         let remove = self.remove.iter().cloned().map(Change::RemoveEdge);
         put.chain(self.also.iter().cloned()).chain(remove).collect()

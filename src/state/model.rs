@@ -29,6 +29,8 @@ pub(super) struct Model {
     /// The change that it is, or is about to be.
     pub(super) generation: u64,
     pub(super) edges: Vec<Arc<Edge>>,
+    /// Proxies as the file says them.
+    pub(super) written: HashMap<String, Arc<Edge>>,
     pub(super) rules: List<Rule>,
     pub(super) partitions: List<Partition>,
 }
@@ -428,6 +430,10 @@ impl Model {
                 Ok(())
             }
             Change::PutEdge(edge) => {
+                if by.source == Source::File {
+                    self.written
+                        .insert(edge.name.clone(), Arc::new(edge.clone()));
+                }
                 if let Some(old) = self.edges.iter_mut().find(|e| e.name == edge.name) {
                     if **old != edge {
                         *old = Arc::new(edge);
@@ -449,6 +455,7 @@ impl Model {
                     return Err(Refused::InUse(name, rule.name.clone()));
                 }
                 self.edges.remove(at);
+                self.written.remove(&name);
                 Ok(())
             }
         }
@@ -540,6 +547,18 @@ impl Model {
         lift(&old.rules, &self.rules);
         lift(&old.partitions, &self.partitions);
     }
+}
+
+/// Those that the file does not have, or has in another way.
+pub(super) fn beside<D: Definition>(list: &List<D>) -> Vec<Defined<D>> {
+    let differs = |defined: &&Defined<D>| {
+        let (now, written) = (&defined.definition, &defined.written);
+        written.as_ref().is_none_or(|written| {
+            !written.same_as(now) || written.enabled() != now.enabled() || defined.expires.is_some()
+        })
+    };
+    let all = list.iter().map(|e| &e.defined);
+    all.filter(differs).cloned().collect()
 }
 
 fn became<D: Definition>(old: &Arc<Entry<D>>, new: &Arc<Entry<D>>) -> What {

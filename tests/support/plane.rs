@@ -70,6 +70,8 @@ impl Plane {
             upstreams: config::parse(file, "plane.yaml").unwrap().control.upstreams,
             started: Timestamp::now(),
             capacity: CAPACITY,
+            kept: None,
+            reload: None,
         };
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(control::serve(listener, control, async {

@@ -184,9 +184,35 @@ pub struct Firedrill {
 impl Firedrill {
     /// Starts it on a file; the control port is any free one.
     pub async fn start(yaml: &str) -> Self {
+        Self::start_with("", yaml).await
+    }
+
+    /// The same, with more settings under `control`.
+    pub async fn start_with(control: &str, yaml: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let text = format!("control: {{ listen: 127.0.0.1:0, {control} }}\n{yaml}");
+        fs::write(dir.path().join("firedrill.yaml"), text).unwrap();
+        Self::start_in(dir).await
+    }
+
+    /// Kills it at once, and leaves what it has written.
+    pub async fn kill(self) -> TempDir {
+        let Self {
+            mut process, dir, ..
+        } = self;
+        process.signal(Signal::KILL);
+        process.end().await;
+        dir
+    }
+
+    /// What it has written, when it has ended.
+    pub fn into_dir(self) -> TempDir {
+        self.dir
+    }
+
+    /// Starts it on `firedrill.yaml` in a directory.
+    pub async fn start_in(dir: TempDir) -> Self {
         let file = dir.path().join("firedrill.yaml");
-        fs::write(&file, format!("control: {{ listen: 127.0.0.1:0 }}\n{yaml}")).unwrap();
         let mut command = firedrill();
         command
             .arg("serve")
@@ -196,6 +222,7 @@ impl Firedrill {
         let mut process = Process::spawn(&mut command);
         let url = until("the control API is up", || {
             let log = process.log();
+            assert_eq!(process.ended(), None, "{log}");
             let at = log.find("control API on ")? + "control API on ".len();
             let url = log[at..].split(',').next()?.to_owned();
             assert_eq!(process.ended(), None, "{log}");
