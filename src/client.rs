@@ -7,6 +7,7 @@ mod error;
 mod records;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,12 +17,19 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::clock;
+use crate::config;
 use crate::evidence::Filter;
+use crate::tls;
 use crate::wire::{ErrorBody, Healed, List, PartitionItem, ProxyItem, RuleItem, Status};
 
 pub use error::ClientError;
@@ -37,6 +45,27 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// The longest answer that is not a stream of records.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// Whose certificates a control plane that speaks TLS may show, and what it is shown.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Whom to trust.
+    pub roots: Roots,
+    /// Shown if it asks.
+    pub own: Option<Arc<CertifiedKey>>,
+}
+
+/// The CAs that are trusted.
+#[derive(Debug, Clone, Default)]
+pub enum Roots {
+    /// Those that this system trusts.
+    #[default]
+    System,
+    /// These.
+    These(RootCertStore),
+    /// Whoever answers is believed.
+    Anyone,
+}
+
 /// A control plane's address, and the token for it. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -46,6 +75,8 @@ pub struct Client {
     authority: HeaderValue,
     prefix: String,
     bearer: Option<HeaderValue>,
+    /// Where the URL says `https`.
+    tls: Option<Arc<tls::Client>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -56,11 +87,20 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the control plane at `url`: `http://host:port`, or `host:port`.
+    /// A client of the control plane at `url`: `http://host:port`, `https://host:port`, or
+    /// `host:port`.
     ///
     /// # Errors
     /// When that is no such URL, or the token can't be sent. Nothing is connected yet.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+        Self::trusting(url, token, Trust::default())
+    }
+
+    /// The same, with a word on whom to trust where `url` is `https`.
+    ///
+    /// # Errors
+    /// Also when there is no CA to trust.
+    pub fn trusting(url: &str, token: Option<&str>, trust: Trust) -> Result<Self, ClientError> {
         let wrong = |reason| ClientError::Url {
             url: url.to_owned(),
             reason,
@@ -71,11 +111,11 @@ impl Client {
             format!("http://{url}")
         };
         let uri: Uri = full.parse().map_err(|_| wrong("it can't be parsed"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err(wrong("https is not supported, only http")),
-            _ => return Err(wrong("it is not http")),
-        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("it is neither http nor https")),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("it holds a user; a token goes into FIREDRILL_TOKEN"));
@@ -87,6 +127,21 @@ impl Client {
         if host.is_empty() {
             return Err(wrong("it names no host"));
         }
+        let tls = || {
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|_| wrong("its host can't be a name in a certificate"))?;
+            let roots = match trust.roots {
+                Roots::System => Some(config::system_roots().clone()),
+                Roots::These(roots) => Some(roots),
+                Roots::Anyone => None,
+            };
+            let client = tls::Client::new(roots, trust.own, name);
+            client.map(Arc::new).map_err(|reason| ClientError::Trust {
+                url: url.to_owned(),
+                reason,
+            })
+        };
+        let tls = if secure { Some(tls()?) } else { None };
         let bearer = token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| ClientError::Token)?;
@@ -96,11 +151,14 @@ impl Client {
         Ok(Self {
             url: url.to_owned(),
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority
+                .port_u16()
+                .unwrap_or(if secure { 443 } else { 80 }),
             authority: HeaderValue::from_str(authority.as_str())
                 .map_err(|_| wrong("it can't be parsed"))?,
             prefix: uri.path().trim_end_matches('/').to_owned(),
             bearer: bearer.transpose()?,
+            tls,
         })
     }
 
@@ -372,10 +430,21 @@ impl Client {
             url: self.url.clone(),
             source,
         })?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
-        // It ends with the answer, or when that is dropped; its error reaches us through those.
-        tokio::spawn(connection);
+        let mut sender = match &self.tls {
+            None => self.speak(stream).await?,
+            Some(tls) => {
+                let config = tls.config(vec![b"http/1.1".to_vec()]);
+                let connector = TlsConnector::from(config);
+                let greeted = connector.connect(tls.server_name(), stream);
+                let greeted = clock::within(CONNECT, greeted).await;
+                let greeted = greeted.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+                let greeted = greeted.map_err(|source| ClientError::Trust {
+                    url: self.url.clone(),
+                    reason: source.to_string(),
+                });
+                self.speak(greeted?).await?
+            }
+        };
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.prefix))
@@ -396,6 +465,17 @@ impl Client {
             return Ok(answer);
         }
         Err(self.refusal(answer).await)
+    }
+
+    async fn speak(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<http1::SendRequest<Full<Bytes>>, ClientError> {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
+        // It ends with the answer, or when that is dropped; its error reaches us through those.
+        tokio::spawn(connection);
+        Ok(sender)
     }
 
     async fn refusal(&self, answer: Response<Incoming>) -> ClientError {
@@ -460,12 +540,19 @@ mod tests {
             ("localhost:1", "localhost", 1, ""),
             ("http://chaos.example/fire/", "chaos.example", 80, "/fire"),
             ("http://[::1]:8474", "::1", 8474, ""),
+            ("https://chaos.example", "chaos.example", 443, ""),
+            ("https://[::1]:8474", "::1", 8474, ""),
         ] {
-            let client = Client::new(url, None).unwrap();
+            let anyone = Trust {
+                roots: Roots::Anyone,
+                own: None,
+            };
+            let client = Client::trusting(url, None, anyone).unwrap();
+            assert_eq!(client.tls.is_some(), url.starts_with("https"), "{url}");
             let got = (client.host.as_str(), client.port, client.prefix.as_str());
             assert_eq!(got, (host, port, prefix), "{url}");
         }
-        for url in ["https://a:1", "ftp://a", "http://", "http://u:p@a", "a b"] {
+        for url in ["ftp://a", "http://", "http://u:p@a", "a b"] {
             let error = Client::new(url, None).unwrap_err();
             assert!(matches!(error, ClientError::Url { .. }), "{url}: {error}");
         }

@@ -9,7 +9,7 @@ mod plan;
 mod reload;
 
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -19,8 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Timestamp;
-use crate::config::Config;
-use crate::control::{self, Ask, Control};
+use crate::config::{Config, ControlConfig};
+use crate::control::{self, Access, Ask, Control, Port};
 use crate::evidence::{Ladder, Ledger, Sink};
 use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
@@ -86,7 +86,7 @@ impl Instance {
             held: Held::new(config.limits.held_per_connection, config.limits.held_total),
             state,
         });
-        let token = config.control.token_file.as_deref().map(read_token);
+        let access = access(&config.control)?;
         let control_port = bind(&config.control.listen, "control.listen")?;
         let metrics_port = match &config.metrics {
             Some(metrics) => Some(bind(&metrics.listen, "metrics.listen")?),
@@ -121,16 +121,18 @@ impl Instance {
         let api = Control {
             context: Arc::clone(&context),
             supervisor: Arc::clone(&supervisor),
-            token: token.transpose()?,
-            hosts: config.control.hosts,
+            access,
             upstreams: config.control.upstreams,
             started: Timestamp::now(),
             capacity: config.evidence.capacity,
             kept: keeper.as_ref().map(|keeper| keeper.kept.clone()),
             reload,
         };
-        let control_thread = run_control(api, control_port, metrics_port, stopped)?;
-        tracing::info!("control API on http://{control}, seed {seed}");
+        let tls = config.control.tls.and_then(|tls| tls.terminate);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let port = Port::new(config.control.max_connections, tls);
+        let control_thread = run_control(api, (control_port, port), metrics_port, stopped)?;
+        tracing::info!("control API on {scheme}://{control}, seed {seed}");
         Ok(Self {
             context,
             supervisor,
@@ -217,28 +219,50 @@ fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
     bind().with_context(|| format!("{key}: can't listen on {address}"))
 }
 
-fn read_token(file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("control.token_file: can't read {}", file.display()))?;
-    let token = text.trim();
+/// The tokens are read once, here.
+fn access(control: &ControlConfig) -> anyhow::Result<Access> {
+    let read = |file: &Option<PathBuf>, key| {
+        let token = file.as_deref().map(|file| read_token(file, key));
+        token.transpose()
+    };
+    let token = read(&control.token_file, "control.token_file")?;
+    let read_token = read(&control.read_token_file, "control.read_token_file")?;
     anyhow::ensure!(
-        !token.is_empty(),
-        "control.token_file: {} is empty",
-        file.display()
+        token.is_none() || token != read_token,
+        "control.read_token_file: it holds the token of control.token_file, which is for everything"
     );
+    Ok(Access::new(token, read_token, control.hosts.clone()))
+}
+
+fn read_token(file: &Path, key: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{key}: can't read {}", file.display()))?;
+    let token = text.trim();
+    anyhow::ensure!(!token.is_empty(), "{key}: {} is empty", file.display());
+    if token.len() < SHORT {
+        tracing::warn!("{key}: a token of less than {SHORT} characters can be guessed");
+    }
     Ok(token.to_owned())
 }
+
+/// A token that is shorter can be guessed: wrong ones are counted, but not slowed down.
+const SHORT: usize = 16;
 
 /// Starts the control plane's thread. It also ends what has lived long enough.
 fn run_control(
     api: Control,
-    control: TcpListener,
+    (control, port): (TcpListener, Port),
     metrics: Option<TcpListener>,
     stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let listen = |port| {
+        let _guard = runtime.enter();
+        tokio::net::TcpListener::from_std(port)
+    };
+    let (control, metrics) = (listen(control)?, metrics.map(listen).transpose()?);
     let stop = move || {
         let mut stopped = stopped.clone();
         async move {
@@ -251,24 +275,11 @@ fn run_control(
         let state = Arc::clone(&context.state);
         tokio::spawn(async move { state.keep_time().await });
         let scraped = async {
-            match metrics {
-                Some(port) => {
-                    let port = tokio::net::TcpListener::from_std(port)?;
-                    control::serve_metrics(port, context, stop()).await
-                }
-                None => Ok(()),
+            if let Some(metrics) = metrics {
+                control::serve_metrics(metrics, context, stop()).await;
             }
         };
-        let served = async {
-            let port = tokio::net::TcpListener::from_std(control)?;
-            control::serve(port, api, stop()).await
-        };
-        let (served, scraped) = tokio::join!(served, scraped);
-        for ended in [served, scraped] {
-            if let Err(error) = ended {
-                tracing::error!(%error, "the control plane ended");
-            }
-        }
+        tokio::join!(control::serve(control, port, api, stop()), scraped);
     };
     let thread = thread::Builder::new().name("control".to_owned());
     Ok(thread.spawn(move || runtime.block_on(run))?)

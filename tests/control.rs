@@ -350,6 +350,21 @@ async fn a_token_is_needed_but_for_probes() {
             assert_eq!(raw(&plane, &request).await.0, expected, "{authorization}");
         }
     }
+    // The one for reading sees everything and changes nothing.
+    let reading = Client::new(plane.client.url(), Some("secret-for-reading")).unwrap();
+    reading.status().await.unwrap();
+    reading.rules().await.unwrap();
+    reading.metrics().await.unwrap();
+    let before = plane.context.state.generation();
+    for refused in [
+        reading.heal().await.map(drop),
+        reading.create_rule(&delay("slow")).await.map(drop),
+        reading.delete_proxy("payment").await,
+    ] {
+        let code = code_of(refused.unwrap_err());
+        assert_eq!(code, (403, "read_only".to_owned()));
+    }
+    assert_eq!(plane.context.state.generation(), before);
     for probe in ["/healthz", "/readyz"] {
         let (status, _, body) = raw(&plane, &format!("GET {probe} HTTP/1.1\nHost: HOST")).await;
         assert_eq!((status, body.as_str()), (200, "ok\n"));
@@ -360,6 +375,20 @@ async fn a_token_is_needed_but_for_probes() {
     let refused = without.status().await.unwrap_err();
     assert_eq!(code_of(refused), (401, "unauthorized".to_owned()));
     plane.client.status().await.unwrap();
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn guessing_is_counted_and_the_right_token_is_always_taken() {
+    let plane = Plane::start(Some("secret"), &[]).await;
+    let guess = Client::new(plane.client.url(), Some("guess")).unwrap();
+    let mut refused = Vec::new();
+    for _ in 0..40 {
+        refused.push(code_of(guess.heal().await.unwrap_err()).0);
+    }
+    assert!(refused.starts_with(&[401; 20]), "{refused:?}");
+    assert!(refused.contains(&429), "{refused:?}");
+    plane.client.heal().await.unwrap();
     plane.end().await;
 }
 
@@ -385,10 +414,54 @@ async fn a_browser_can_not_be_turned_against_it() {
         ("Host: HOST\nOrigin: null", 403),
         ("Host: HOST\nOrigin: http://127.0.0.1:1", 403),
         ("Host: HOST\nSec-Fetch-Site: cross-site", 403),
-        ("Host: chaos.example\nHost: evil.example", 421),
+        ("Host: HOST\nSec-Fetch-Site: same-site", 403),
+        (
+            "Host: HOST\nOrigin: http://HOST\nOrigin: http://evil.example",
+            403,
+        ),
+        (
+            "Host: HOST\nOrigin: http://evil.example\nUpgrade: websocket\nConnection: upgrade",
+            403,
+        ),
+        ("Host: evil.example\nOrigin: http://evil.example", 421),
+        ("Host: me@localhost", 421),
+        ("Host: ", 421),
+        ("Host: chaos.example\nHost: evil.example", 400),
+        ("Host: HOST\nHost: HOST", 400),
+        ("X-Host: HOST", 400),
     ] {
         let request = format!("POST /v1/heal HTTP/1.1\n{headers}");
         assert_eq!(raw(&plane, &request).await.0, expected, "{headers}");
+    }
+    for (request, expected) in [
+        ("POST http://evil.example/v1/heal HTTP/1.1\nHost: HOST", 421),
+        ("POST http://evil.example/v1/heal HTTP/1.0", 421),
+        // Browsers ask first where a page wants more than a form could do. Nobody is let in.
+        (
+            "OPTIONS /v1/heal HTTP/1.1\nHost: HOST\nOrigin: http://evil.example\n\
+             Access-Control-Request-Method: POST",
+            403,
+        ),
+        (
+            "OPTIONS /v1/heal HTTP/1.1\nHost: HOST\nOrigin: http://HOST",
+            405,
+        ),
+        ("GET /v1/rules/%ff HTTP/1.1\nHost: HOST", 400),
+    ] {
+        let (status, head, body) = raw(&plane, request).await;
+        assert_eq!(status, expected, "{request}: {body}");
+        assert!(!head.contains("access-control-"), "{head}");
+        assert!(error_of(&body).contains("code"), "one shape: {body}");
+    }
+    // What a page shows or runs of elsewhere it may not make of what is read here.
+    let (_, head, _) = raw(&plane, "GET /v1/evidence HTTP/1.1\nHost: HOST").await;
+    for header in [
+        "x-content-type-options: nosniff",
+        "cross-origin-resource-policy: same-origin",
+        "content-security-policy: default-src 'none'; frame-ancestors 'none'",
+        "cache-control: no-store",
+    ] {
+        assert!(head.contains(header), "{head}");
     }
     // A form that pretends to be of this site is still no JSON.
     let form = "POST /v1/rules HTTP/1.1\nHost: HOST\nOrigin: http://HOST\nContent-Type: text/plain";
@@ -507,7 +580,7 @@ async fn metrics_follow_what_is_defined_and_have_a_port_of_their_own() {
     plane.client.delete_rule("slow").await.unwrap();
     assert!(!second.metrics().await.unwrap().contains("slow"));
     drop(stop);
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
     plane.end().await;
 }
 

@@ -47,6 +47,9 @@ pub struct Cli {
     )]
     url: Vec<String>,
 
+    #[command(flatten)]
+    tls: targets::Tls,
+
     /// Print one JSON object (of records: one a line)
     #[arg(long, global = true, display_order = 901)]
     json: bool,
@@ -114,7 +117,7 @@ impl Cli {
 /// A [`Failure`], for [`exit`].
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let out = Output::new(cli.json);
-    let targets = || Targets::new(&cli.url);
+    let targets = || Targets::new(&cli.url, &cli.tls);
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args, &out),

@@ -1,14 +1,95 @@
 //! The control planes that a command acts on: all at the same time, and who did not is said.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::output::Output;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, Roots, Trust};
+use crate::tls;
 
 /// Where the token comes from; an argument could be read by other users of the machine.
 const TOKEN: &str = "FIREDRILL_TOKEN";
+
+/// How control ports that speak TLS are met. The words are curl's.
+#[derive(Debug, clap::Args)]
+pub(super) struct Tls {
+    /// Trust the CAs in this PEM file, for `https` URLs, instead of the system's
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FIREDRILL_CACERT",
+        hide_env_values = true,
+        display_order = 902
+    )]
+    cacert: Option<PathBuf>,
+
+    /// Show this certificate to a control port that asks for one
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FIREDRILL_CERT",
+        hide_env_values = true,
+        display_order = 903
+    )]
+    cert: Option<PathBuf>,
+
+    /// The private key of --cert
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "FIREDRILL_KEY",
+        hide_env_values = true,
+        display_order = 904
+    )]
+    key: Option<PathBuf>,
+
+    /// Believe whoever answers an `https` URL
+    #[arg(long, global = true, display_order = 905)]
+    insecure: bool,
+}
+
+impl Tls {
+    fn trust(&self) -> Result<Trust, Failure> {
+        let roots = match &self.cacert {
+            _ if self.insecure => Roots::Anyone,
+            None => Roots::System,
+            Some(file) => {
+                let text = read(file)?;
+                let roots = tls::certificates(&text).and_then(tls::trusted);
+                Roots::These(roots.map_err(|message| unfit(file, &message))?)
+            }
+        };
+        let own = match (&self.cert, &self.key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => {
+                let chain = tls::certificates(&read(cert)?);
+                let chain = chain.map_err(|message| unfit(cert, &message))?;
+                let own = tls::identity(chain, &read(key)?);
+                Some(own.map_err(|message| unfit(key, &message))?)
+            }
+            _ => {
+                let message = "a certificate is shown with its key: --cert and --key";
+                return Err(Failure::usage(message, "give both, or neither"));
+            }
+        };
+        Ok(Trust { roots, own })
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| unfit(file, &format!("can't be read: {error}")))
+}
+
+fn unfit(file: &Path, message: &str) -> Failure {
+    let message = format!("{} {message}", file.display());
+    Failure::usage(&message, "name a PEM file")
+}
 
 #[derive(Debug)]
 pub(super) struct Targets(Vec<Client>);
@@ -17,11 +98,12 @@ pub(super) struct Targets(Vec<Client>);
 pub(super) type Answers<T> = Vec<(String, Result<T, ClientError>)>;
 
 impl Targets {
-    pub(super) fn new(urls: &[String]) -> Result<Self, Failure> {
+    pub(super) fn new(urls: &[String], tls: &Tls) -> Result<Self, Failure> {
         let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+        let trust = tls.trust()?;
         let clients = urls
             .iter()
-            .map(|url| Client::new(url.trim(), token.as_deref()));
+            .map(|url| Client::trusting(url.trim(), token.as_deref(), trust.clone()));
         Ok(Self(clients.collect::<Result<_, _>>()?))
     }
 

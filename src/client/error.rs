@@ -26,6 +26,14 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// No TLS with whoever answers there: it, or this end, is not trusted.
+    #[error("no TLS with {url}: {reason}")]
+    Trust {
+        /// As given.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// The control plane refused.
     #[error("{message}")]
     Api {
@@ -60,6 +68,10 @@ impl ClientError {
             Self::Connect { .. } => {
                 "is `firedrill serve` running? --url or FIREDRILL_URL says where".to_owned()
             }
+            Self::Trust { .. } => {
+                "--cacert names the CA of its certificate; --cert and --key are what it is shown"
+                    .to_owned()
+            }
             Self::Api { hint, .. } => {
                 let help = || "`firedrill status` shows what there is".to_owned();
                 hint.clone().unwrap_or_else(help)
@@ -74,7 +86,7 @@ impl ClientError {
         match self {
             Self::Url { .. } | Self::Token => true,
             Self::Api { code, .. } => matches!(code.as_str(), "invalid" | "malformed" | "query"),
-            Self::Connect { .. } | Self::Protocol { .. } => false,
+            Self::Connect { .. } | Self::Trust { .. } | Self::Protocol { .. } => false,
         }
     }
 

@@ -44,7 +44,7 @@ use value::Value;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
-pub use tls::{CA_CERTIFICATE, CA_KEY};
+pub use tls::{CA_CERTIFICATE, CA_KEY, system_roots};
 pub use upstreams::Upstreams;
 pub use write::{
     edge_to_json, forwarded_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json,
@@ -104,6 +104,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     };
     resolve(&mut config.control.token_file);
     resolve(&mut config.control.state_file);
+    resolve(&mut config.control.read_token_file);
     resolve(&mut config.evidence.file);
     Ok(config)
 }

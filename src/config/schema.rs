@@ -62,6 +62,23 @@ pub fn schema() -> Value {
                             ),
                         ),
                         (
+                            "read_token_file",
+                            about(
+                                text(),
+                                "A file with a second token, for what changes nothing",
+                                None,
+                            ),
+                        ),
+                        ("tls", tls::control()),
+                        (
+                            "max_connections",
+                            about(
+                                count(1, 100_000),
+                                "Connections at the same time; past that those go that say nothing",
+                                Some(json!(control.max_connections)),
+                            ),
+                        ),
+                        (
                             "insecure",
                             about(
                                 flag(),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::address::Address;
 use super::node::Node;
 use super::scalars::LISTEN;
+use super::tls;
 use super::upstreams::{self, Upstreams};
+use crate::tls::Tls;
 use crate::units::format_size;
 
 /// The control API.
@@ -16,6 +18,8 @@ pub struct ControlConfig {
     pub listen: String,
     /// Where the bearer token stands.
     pub token_file: Option<PathBuf>,
+    /// Where the one stands that is for reading only.
+    pub read_token_file: Option<PathBuf>,
     /// Listens beyond loopback without a token.
     pub insecure: bool,
     /// Host names accepted besides IP literals, localhost and single-label names.
@@ -28,6 +32,10 @@ pub struct ControlConfig {
     pub state_file: Option<PathBuf>,
     /// What proxies made or changed by the API may connect to.
     pub upstreams: Upstreams,
+    /// How clients are met; `None`: without TLS.
+    pub tls: Option<Tls>,
+    /// Connections at the same time, 1 to 100 000; past that those go that say nothing.
+    pub max_connections: usize,
 }
 
 impl Default for ControlConfig {
@@ -35,12 +43,15 @@ impl Default for ControlConfig {
         Self {
             listen: "127.0.0.1:8474".to_owned(),
             token_file: None,
+            read_token_file: None,
             insecure: false,
             hosts: Vec::new(),
             heartbeat: None,
             watch: true,
             state_file: None,
             upstreams: Upstreams::default(),
+            tls: None,
+            max_connections: 256,
         }
     }
 }
@@ -51,14 +62,26 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
         let control = ControlConfig {
             listen: f.or("listen", default.listen, Node::listen),
             token_file: f.opt("token_file", file),
+            read_token_file: f.opt("read_token_file", file),
             insecure: f.or("insecure", default.insecure, Node::flag),
             hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
             heartbeat: f.opt("heartbeat", Node::time),
             watch: f.or("watch", default.watch, Node::flag),
             state_file: f.opt("state_file", file),
             upstreams: f.or("upstreams", default.upstreams, upstreams::upstreams),
+            tls: f.opt("tls", tls::control),
+            max_connections: f.or("max_connections", default.max_connections, |n| {
+                n.count(1, 100_000).map(|n| n as usize)
+            }),
         };
-        let guarded = control.insecure || node.value.get("token_file").is_some();
+        let has = |key| node.value.get(key).is_some();
+        if has("read_token_file") && !has("token_file") {
+            node.key("read_token_file").problem_hint(
+                "with this token alone nothing could be changed, nor healed",
+                "set `control.token_file` too",
+            );
+        }
+        let guarded = control.insecure || has("token_file");
         let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());
         if !loopback && !guarded {
             node.key("listen").problem_hint(

@@ -44,34 +44,52 @@ pub(super) fn tls(node: &Node<'_>, upstream: Option<&str>) -> Option<Tls> {
     Some(made)
 }
 
+/// How the control port meets its clients.
+pub(super) fn control(node: &Node<'_>) -> Option<Tls> {
+    let server = node.map(|f| server(node, f, |_| None))??;
+    Some(Tls {
+        said: node.value.into(),
+        terminate: Some(Arc::new(server)),
+        originate: None,
+    })
+}
+
 fn terminate(node: &Node<'_>) -> Option<Server> {
-    node.map(|f| {
-        let ca = f.get("ca");
-        let own = own(f);
-        let clients = f.opt("client_ca", trusted);
-        let alpn = f.opt("alpn", |n| n.texts("a list of protocols such as `[h2, http/1.1]`", spoken));
-        let shown = match (ca, own) {
-            (Some(ca), None) => Shown::Minted(Box::new(authority(&ca)?)),
-            (None, Some(own)) => Shown::Own(own?),
-            (Some(ca), Some(_)) => {
-                ca.its_key().problem_hint(
-                    "the certificate is in a file, or minted by a CA: not both",
-                    "leave `ca` out, or `cert` and `key`",
-                );
-                return None;
-            }
-            (None, None) => {
-                node.problem_hint(
-                    "names no certificate",
-                    "`cert` and `key` are PEM files; or `ca`, the folder of a local CA that `firedrill ca` makes",
-                );
-                return None;
-            }
-        };
-        let alpn = alpn.map(|all| all.into_iter().map(String::into_bytes).collect::<Alpn>());
-        let server = Server::new(shown, clients, alpn);
-        server.map_err(|message| node.problem(message)).ok()
-    })?
+    const ALPN: &str = "a list of protocols such as `[h2, http/1.1]`";
+    node.map(|f| server(node, f, |f| f.opt("alpn", |n| n.texts(ALPN, spoken))))?
+}
+
+/// What clients are shown and what is expected of them; `alpn`: reads which protocols are spoken.
+fn server(
+    node: &Node<'_>,
+    f: &mut Fields<'_, '_>,
+    alpn: impl FnOnce(&mut Fields<'_, '_>) -> Option<Vec<String>>,
+) -> Option<Server> {
+    let ca = f.get("ca");
+    let own = own(f);
+    let clients = f.opt("client_ca", trusted);
+    let alpn = alpn(f);
+    let shown = match (ca, own) {
+        (Some(ca), None) => Shown::Minted(Box::new(authority(&ca)?)),
+        (None, Some(own)) => Shown::Own(own?),
+        (Some(ca), Some(_)) => {
+            ca.its_key().problem_hint(
+                "the certificate is in a file, or minted by a CA: not both",
+                "leave `ca` out, or `cert` and `key`",
+            );
+            return None;
+        }
+        (None, None) => {
+            node.problem_hint(
+                "names no certificate",
+                "`cert` and `key` are PEM files; or `ca`, the folder of a local CA that `firedrill ca` makes",
+            );
+            return None;
+        }
+    };
+    let alpn = alpn.map(|all| all.into_iter().map(String::into_bytes).collect::<Alpn>());
+    let server = Server::new(shown, clients, alpn);
+    server.map_err(|message| node.problem(message)).ok()
 }
 
 fn originate(node: &Node<'_>, upstream: Option<&str>) -> Option<Client> {
@@ -168,14 +186,19 @@ fn trusted(node: &Node<'_>) -> Option<RootCertStore> {
 }
 
 /// The CAs that this system trusts. Looked for once.
-fn of_the_system(node: &Node<'_>) -> Option<RootCertStore> {
+#[must_use]
+pub fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    let roots = ROOTS.get_or_init(|| {
+    ROOTS.get_or_init(|| {
         let mut roots = RootCertStore::empty();
         // Some systems have a few that no program can read.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots
-    });
+    })
+}
+
+fn of_the_system(node: &Node<'_>) -> Option<RootCertStore> {
+    let roots = system_roots();
     if roots.is_empty() {
         node.problem_hint(
             "this system trusts no CA that the upstream's certificate could be verified against",

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use serde_json::Value;
 
 use super::error::Failure;
@@ -20,15 +21,14 @@ impl<S: Send + Sync> FromRequest<S> for Input {
     async fn from_request(request: Request<Body>, _state: &S) -> Result<Self, Failure> {
         let (head, body) = request.into_parts();
         check_type(&head.headers)?;
+        // Said to be too large, none of it is read.
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(too_large());
+        }
         let body = Limited::new(body, MAX_BODY).collect().await;
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {
-                Failure::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "too_large",
-                    "the body is larger than 1MiB",
-                )
-                .hint("define rules and partitions one by one")
+                too_large()
             } else {
                 malformed(format!("the body broke off: {error}"))
             }
@@ -43,6 +43,15 @@ impl<S: Send + Sync> FromRequest<S> for Input {
             .map(Self)
             .map_err(|error| malformed(format!("the body is not JSON: {error}")))
     }
+}
+
+fn too_large() -> Failure {
+    Failure::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "the body is larger than 1MiB",
+    )
+    .hint("define rules and partitions one by one")
 }
 
 fn malformed(message: String) -> Failure {

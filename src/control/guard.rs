@@ -4,37 +4,95 @@
 //! told apart by `Origin` and `Sec-Fetch-Site`, and, where it has rebound its own name to that
 //! address, by the name in `Host`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
+use super::attempts::Attempts;
 use super::error::Failure;
 
-/// Passes a request on, or refuses it. Probes are for everyone: they tell nothing.
-pub(super) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    if matches!(request.uri().path(), "/healthz" | "/readyz") {
-        return next.run(request).await;
-    }
-    let headers = request.headers();
-    let checked = check_host(&request, &app.hosts)
-        .and_then(|()| check_site(headers))
-        .and_then(|()| check_token(headers, app.token.as_deref()));
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(failure) => failure.into_response(),
+/// Who may ask.
+#[derive(Default)]
+pub struct Access {
+    /// For everything. Without any token everyone may do everything.
+    token: Option<String>,
+    /// For what changes nothing.
+    read_token: Option<String>,
+    /// Names in `Host` that are accepted besides addresses and names without a dot.
+    hosts: Vec<String>,
+    attempts: Attempts,
+}
+
+impl Access {
+    /// For those who have one of these tokens, and call the control plane by one of these names.
+    #[must_use]
+    pub fn new(token: Option<String>, read_token: Option<String>, hosts: Vec<String>) -> Self {
+        Self {
+            token,
+            read_token,
+            hosts,
+            attempts: Attempts::default(),
+        }
     }
 }
 
+/// What keeps a browser from showing an answer to another site's page, or taking it for anything.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+];
+
+/// Passes a request on, or refuses it. Probes are for everyone: they tell nothing.
+pub(super) async fn guard(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let checked = if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        Ok(())
+    } else {
+        check_host(&request, &app.access.hosts)
+            .and_then(|()| check_site(request.headers()))
+            .and_then(|()| check_token(&request, peer, &app.access))
+            .and_then(|()| check_path(request.uri().path()))
+    };
+    let mut answer = match checked {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    };
+    answer.headers_mut().extend(HEADERS);
+    answer
+}
+
 fn check_host(request: &Request, hosts: &[String]) -> Result<(), Failure> {
-    let named = request.headers().get_all(header::HOST).iter();
-    let named = named.map(|v| v.to_str().unwrap_or("?").to_owned());
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let (first, second) = (named.next(), named.next());
+    // Before HTTP/1.1 there was none; browsers never leave it out.
+    if second.is_some() || (first.is_none() && request.version() == Version::HTTP_11) {
+        let message = "a request has one `Host`";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "host", message)
+            .hint("send the address or name of the control port, once"));
+    }
+    let named = first.map(|v| v.to_str().unwrap_or("?").to_owned());
     let absolute = request.uri().authority().map(Authority::to_string);
-    for authority in named.chain(absolute) {
+    for authority in named.into_iter().chain(absolute) {
         let host = host_of(&authority);
         if !is_ours(host, hosts) {
             return Err(Failure::new(
@@ -46,6 +104,39 @@ fn check_host(request: &Request, hosts: &[String]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// The names of things are text; what is no text names nothing.
+fn check_path(path: &str) -> Result<(), Failure> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [a, b, ..] if *first == b'%' => {
+                char::from(*a).to_digit(16).zip(char::from(*b).to_digit(16))
+            }
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                bytes.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            "the path is no UTF-8 text",
+        )
+        .hint("percent-encode names as UTF-8")),
+    }
 }
 
 /// The name in `name:port`, `1.2.3.4:port`, `[::1]:port`.
@@ -60,24 +151,24 @@ fn host_of(authority: &str) -> &str {
 
 /// Nobody can rebind an address, or a name without a dot: those are not in the public DNS.
 fn is_ours(host: &str, hosts: &[String]) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     host.parse::<IpAddr>().is_ok()
-        || !host.contains('.')
+        || (!host.is_empty() && host.bytes().all(plain))
         || hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
 }
 
+/// A browser says which page asks: by `Origin`, where it is another site's or something is to be
+/// changed, and where it speaks to a loopback address or by TLS also by `Sec-Fetch-Site`.
 fn check_site(headers: &HeaderMap) -> Result<(), Failure> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|v: &HeaderValue| v.to_str().ok())
+    let texts = |name| {
+        let all = headers.get_all(name).iter();
+        all.map(|v: &HeaderValue| v.to_str().unwrap_or("?"))
     };
-    let cross = text("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let foreign = headers.contains_key(header::ORIGIN)
-        && !matches!(
-            (text("origin"), text("host")),
-            (Some(origin), Some(host)) if same_site(origin, host)
-        );
-    if cross || foreign {
+    let host = texts("host").next();
+    // `none`: somebody has typed the address.
+    let foreign = texts("sec-fetch-site").any(|site| !matches!(site, "same-origin" | "none"))
+        || texts("origin").any(|origin| !host.is_some_and(|host| same_site(origin, host)));
+    if foreign {
         return Err(Failure::new(
             StatusCode::FORBIDDEN,
             "cross_site",
@@ -103,28 +194,52 @@ fn same_site(origin: &str, host: &str) -> bool {
     bare(authority) == bare(host)
 }
 
-fn check_token(headers: &HeaderMap, token: Option<&str>) -> Result<(), Failure> {
-    let Some(token) = token else { return Ok(()) };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .map(HeaderValue::as_bytes);
-    let bearer = given.and_then(|value| {
+fn check_token(request: &Request, peer: SocketAddr, access: &Access) -> Result<(), Failure> {
+    if access.token.is_none() && access.read_token.is_none() {
+        return Ok(());
+    }
+    let given = request.headers().get(header::AUTHORIZATION);
+    let bearer = given.map(HeaderValue::as_bytes).and_then(|value| {
         let (scheme, rest) = value.split_at_checked(7)?;
         scheme
             .eq_ignore_ascii_case(b"bearer ")
             .then(|| rest.trim_ascii())
     });
-    if bearer.is_some_and(|given| same_bytes(given, token.as_bytes())) {
-        return Ok(());
-    }
-    let message = match bearer {
-        Some(_) => "the token is not the right one",
-        None => "a token is needed",
+    let is = |token: &Option<String>| {
+        let token = token.as_ref().zip(bearer);
+        token.is_some_and(|(token, given)| same_bytes(given, token.as_bytes()))
     };
-    Err(
-        Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
-            .hint("send Authorization: Bearer TOKEN; on the command line set FIREDRILL_TOKEN"),
-    )
+    // Both, whichever it is: how long that takes tells nothing.
+    let (all, reading) = (is(&access.token), is(&access.read_token));
+    let changes_nothing = matches!(*request.method(), Method::GET | Method::HEAD);
+    match bearer {
+        _ if all || (reading && changes_nothing) => Ok(()),
+        _ if reading => Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "read_only",
+            format!(
+                "this token is for reading: {} changes something",
+                request.method()
+            ),
+        )
+        .hint("use the token of `control.token_file`")),
+        None => Err(unauthorized("a token is needed")),
+        Some(_) if access.attempts.count(peer.ip()) => {
+            tracing::warn!(%peer, "a wrong token");
+            Err(unauthorized("the token is not the right one"))
+        }
+        Some(_) => Err(Failure::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            "too many wrong tokens have come from that address",
+        )
+        .hint("the right one is always taken; on the command line set FIREDRILL_TOKEN")),
+    }
+}
+
+fn unauthorized(message: &str) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+        .hint("send Authorization: Bearer TOKEN; on the command line set FIREDRILL_TOKEN")
 }
 
 /// Compares in a time that does not tell where they differ (only, whether their lengths do).
@@ -152,6 +267,14 @@ mod tests {
             ("localhost.evil.example", false),
             ("127.0.0.1.evil.example", false),
             ("chaos.example.evil", false),
+            ("", false),
+            (":8474", false),
+            ("localhost.", false),
+            ("me@localhost", false),
+            ("localhost@evil.example", false),
+            ("evil.example#localhost", false),
+            ("evil.example%2elocalhost", false),
+            ("127.0.0.1, evil.example", false),
         ] {
             assert_eq!(is_ours(host_of(authority), &hosts), ours, "{authority}");
         }

@@ -5,6 +5,7 @@
 //! the caller has bound.
 
 mod asker;
+mod attempts;
 mod body;
 mod changes;
 mod definitions;
@@ -16,6 +17,8 @@ mod kept;
 mod metrics;
 mod openapi;
 mod partitions;
+mod places;
+mod port;
 mod proxies;
 mod reload;
 mod routes;
@@ -24,28 +27,24 @@ mod status;
 mod stream;
 
 use std::future::Future;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::header;
 use axum::{Router, middleware, routing};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::Upstreams;
 use crate::pipeline::Context;
 use crate::proxy::Supervisor;
 use routes::Api;
 
 pub use events::touched;
+pub use guard::Access;
 pub use metrics::metrics_app;
+pub use port::Port;
 pub use reload::{Ask, NotReloaded};
-
-/// How long requests that are being answered at shutdown may take.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What the API speaks for.
 pub struct Control {
@@ -53,10 +52,8 @@ pub struct Control {
     pub context: Arc<Context>,
     /// Who starts and stops proxies.
     pub supervisor: Arc<Supervisor>,
-    /// Needed for everything but the probes, where there is one.
-    pub token: Option<String>,
-    /// Names in `Host` that are accepted besides addresses and names without a dot.
-    pub hosts: Vec<String>,
+    /// Who may ask.
+    pub access: Access,
     /// What proxies made or changed here may connect to.
     pub upstreams: Upstreams,
     /// Since when the process runs.
@@ -71,7 +68,6 @@ pub struct Control {
 
 impl std::fmt::Debug for Control {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the token.
         write!(f, "Control(since {})", self.started)
     }
 }
@@ -118,47 +114,20 @@ fn api() -> Api {
 }
 
 /// Answers until `shutdown`, and for a short while what is being answered then.
-///
-/// # Errors
-/// When the listener can no longer be used.
 pub async fn serve(
     listener: TcpListener,
+    port: Port,
     control: Control,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    run(listener, app(control), shutdown).await
+    shutdown: impl Future<Output = ()>,
+) {
+    port::run(listener, port, app(control), shutdown).await;
 }
 
 /// The same for the second port: [`metrics_app`] alone.
-///
-/// # Errors
-/// When the listener can no longer be used.
 pub async fn serve_metrics(
     listener: TcpListener,
     context: Arc<Context>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    run(listener, metrics_app(context), shutdown).await
-}
-
-async fn run(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let began = Arc::new(Notify::new());
-    let begin = Arc::clone(&began);
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async move {
-        shutdown.await;
-        begin.notify_one();
-    });
-    let overtime = async {
-        began.notified().await;
-        clock::sleep(GRACE).await;
-    };
-    tokio::select! {
-        ended = serving => ended,
-        () = overtime => Ok(()),
-    }
+    shutdown: impl Future<Output = ()>,
+) {
+    port::run(listener, Port::default(), metrics_app(context), shutdown).await;
 }

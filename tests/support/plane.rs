@@ -6,7 +6,7 @@ use std::sync::Arc;
 use firedrill::client::Client;
 use firedrill::clock::Timestamp;
 use firedrill::config;
-use firedrill::control::{self, Control};
+use firedrill::control::{self, Access, Control, Port};
 use firedrill::evidence::{Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::Context;
@@ -23,7 +23,7 @@ pub struct Plane {
     pub context: Arc<Context>,
     pub client: Client,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 pub const CAPACITY: usize = 1000;
@@ -65,8 +65,11 @@ impl Plane {
         let control = Control {
             context: Arc::clone(&context),
             supervisor,
-            token: token.map(str::to_owned),
-            hosts: hosts.iter().map(|h| (*h).to_owned()).collect(),
+            access: Access::new(
+                token.map(str::to_owned),
+                token.map(|token| format!("{token}-for-reading")),
+                hosts.iter().map(|h| (*h).to_owned()).collect(),
+            ),
             upstreams: config::parse(file, "plane.yaml").unwrap().control.upstreams,
             started: Timestamp::now(),
             capacity: CAPACITY,
@@ -74,7 +77,7 @@ impl Plane {
             reload: None,
         };
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(control::serve(listener, control, async {
+        let serving = tokio::spawn(control::serve(listener, Port::default(), control, async {
             let _ = stopped.await;
         }));
         let client = Client::new(&format!("http://{address}"), token).unwrap();
@@ -135,6 +138,6 @@ impl Plane {
     pub async fn end(self) {
         self.context.state.stop(Stopping::Now);
         let _ = self.stop.send(());
-        self.serving.await.unwrap().unwrap();
+        self.serving.await.unwrap();
     }
 }

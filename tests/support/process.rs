@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use firedrill::client::Client;
+use firedrill::client::{Client, Roots, Trust};
 use firedrill::evidence::{Class, Record};
 use firedrill::wire::RuleItem;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
@@ -141,7 +141,14 @@ impl Kept {
 /// The command `firedrill` without what the environment might add.
 pub fn firedrill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firedrill"));
-    for name in ["FIREDRILL_URL", "FIREDRILL_TOKEN", "RUST_LOG"] {
+    for name in [
+        "FIREDRILL_URL",
+        "FIREDRILL_TOKEN",
+        "FIREDRILL_CACERT",
+        "FIREDRILL_CERT",
+        "FIREDRILL_KEY",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
     command.env("NO_COLOR", "1").stdin(Stdio::null());
@@ -230,9 +237,13 @@ impl Firedrill {
         })
         .await;
         let idle_descriptors = descriptors(process.pid());
+        let anyone = Trust {
+            roots: Roots::Anyone,
+            own: None,
+        };
         Self {
             process,
-            api: Client::new(&url, None).unwrap(),
+            api: Client::trusting(&url, None, anyone).unwrap(),
             url,
             idle_descriptors,
             dir,

@@ -12,6 +12,16 @@ pub(super) fn tls() -> Value {
     )
 }
 
+/// Of the control port: as of a proxy, but for the protocols, of which it speaks one.
+pub(super) fn control() -> Value {
+    let mut map = terminate();
+    map["description"] = json!("The control port speaks TLS");
+    if let Some(properties) = map["properties"].as_object_mut() {
+        properties.shift_remove("alpn");
+    }
+    map
+}
+
 fn terminate() -> Value {
     object(
         "Clients speak TLS with the proxy",

@@ -204,7 +204,7 @@ fn paths_are_relative_to_the_file() {
     let file = folder.path().join("firedrill.yaml");
     std::fs::write(
         &file,
-        "control: { token_file: secrets/token }\nevidence: { file: /e.jsonl }\n",
+        "control: { token_file: secrets/token, read_token_file: read }\nevidence: { file: /e.jsonl }\n",
     )
     .unwrap();
     let config = load(&file).unwrap();
@@ -212,6 +212,8 @@ fn paths_are_relative_to_the_file() {
         config.control.token_file,
         Some(folder.path().join("secrets/token"))
     );
+    let reading = config.control.read_token_file;
+    assert_eq!(reading, Some(folder.path().join("read")));
     assert_eq!(config.evidence.file.as_deref(), Some(Path::new("/e.jsonl")));
 }
 
@@ -224,6 +226,13 @@ fn beyond_loopback_with_a_token_or_on_purpose() {
     }
     let problems = super::bad("control: { listen: chaos.example:8474, insecure: false }");
     assert!(problems.to_string().contains("needs a token"));
+    // One that is for reading keeps nobody from changing things, nor lets anybody.
+    let problems = super::bad("control: { listen: 0.0.0.0:8474, read_token_file: read }");
+    let said = problems.to_string();
+    assert!(
+        said.contains("needs a token") && said.contains("nor healed"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -308,6 +317,9 @@ fn the_schema_has_the_keys_of_the_decoder() {
             allowed(&text, &format!("{list}[0].{at}."))
         );
     }
+    let control = &root["control"]["properties"]["tls"]["properties"];
+    let text = format!("control: {{ tls: {{ {z} }} }}");
+    assert_eq!(keys(control), allowed(&text, "control.tls."));
     for kind in KINDS {
         let text = format!("rules: [{{ fault: {{ {}: {{ {z} }} }} }}]", kind.name);
         let path = format!("rules[0].fault.{}.", kind.name);
