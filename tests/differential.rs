@@ -5,7 +5,7 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
@@ -18,15 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// A script of `tests/python`, run by the Python that `tests/run` sets up.
 fn python(script: &str) -> Command {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/python/bin/python");
-    assert!(
-        python.exists(),
-        "there is no target/python: run tests/run, or\n\
-         python3 -m venv target/python && target/python/bin/pip install -r tests/python/requirements.txt"
-    );
-    let mut command = Command::new(python);
-    command.arg(root.join("tests/python").join(script));
+    let mut command = Command::new(support::python());
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
+    command.arg(scripts.join(script));
     for name in [
         "http_proxy",
         "https_proxy",

@@ -55,7 +55,7 @@ pub(super) fn routes<R: Resource>(api: Api) -> Api {
         R::PATH,
         list::<R>,
         Route::new(&format!("list_{what}s"), &format!("All {what}s"))
-            .answers::<List<R::Item>>(200, "In the order of definition"),
+            .lists::<R::Item>("In the order of definition"),
     )
     .post(
         R::PATH,

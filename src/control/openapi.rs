@@ -14,7 +14,7 @@ use crate::wire::ErrorBody;
 pub(super) const REFUSALS: &[(u16, &str)] = &[
     (
         400,
-        "`malformed`, `query`, `host`: the path or the body can't be read; there is no such filter, or not with that value; there is no `Host`",
+        "`malformed`, `query`, `host`, `controller`: the path or the body can't be read; there is no such filter, or not with that value; there is no `Host`; the controller's name is none",
     ),
     (
         401,
@@ -22,12 +22,12 @@ pub(super) const REFUSALS: &[(u16, &str)] = &[
     ),
     (
         403,
-        "`cross_site`, `read_only`: a page of another site asks; the token is one for reading",
+        "`cross_site`, `read_only`, `upstream_not_allowed`: a page of another site asks; the token is one for reading; the file does not allow this upstream",
     ),
     (404, "`not_found`: there is none of that name"),
     (
         409,
-        "`exists`, `too_many`, `in_use`, `bind`: how things stand is in the way",
+        "`exists`, `too_many`, `in_use`, `bind`, `stale`: how things stand is in the way",
     ),
     (
         412,
@@ -38,7 +38,7 @@ pub(super) const REFUSALS: &[(u16, &str)] = &[
     (421, "`host`: `Host` is not a name of this control plane"),
     (422, "`invalid`: something in the body is not as it must be"),
     (429, "`too_many_attempts`: too many wrong tokens of late"),
-    (503, "`busy`, `stopping`: too much at a time, or no more"),
+    (503, "`busy`: too many streams are being followed"),
 ];
 
 /// The definitions that bodies are of: in the file's schema, and in what is answered.

@@ -36,7 +36,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::error::Failure;
 use super::places::{Place, Places};
-use crate::clock::{self, Alarm, Instant};
+use crate::clock;
 use crate::tls::{Hello, Server};
 
 /// How long requests that are being answered at shutdown may take.
@@ -262,8 +262,7 @@ fn answer(
     let body = |body| Asked {
         body,
         place: Arc::clone(&place),
-        deadline: clock::now() + PATIENCE,
-        alarm: Alarm::default(),
+        late: Box::pin(clock::sleep(PATIENCE)),
     };
     let mut request = request.map(|asked| Body::new(body(asked)));
     request.extensions_mut().insert(ConnectInfo(peer));
@@ -287,8 +286,7 @@ fn answer(
 struct Asked {
     body: Incoming,
     place: Arc<Place>,
-    deadline: Instant,
-    alarm: Alarm,
+    late: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl HttpBody for Asked {
@@ -299,7 +297,6 @@ impl HttpBody for Asked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let deadline = self.deadline;
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 if frame.is_none() || self.body.is_end_stream() {
@@ -307,7 +304,7 @@ impl HttpBody for Asked {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending => match self.alarm.poll(cx, deadline) {
+            Poll::Pending => match self.late.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err("it took too long".into()))),
                 Poll::Pending => Poll::Pending,
             },
@@ -352,5 +349,75 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A connection, and the other end of it.
+    fn connected() -> (DuplexStream, impl Future<Output = ()>) {
+        let (ours, theirs) = duplex(1 << 16);
+        let router = Router::new().route("/", post(async |body: Bytes| body));
+        let (stop, stopping) = watch::channel(());
+        let carried = async move {
+            let connection = Connection {
+                peer: ([127, 0, 0, 1], 1).into(),
+                place: Arc::new(Places::new(1, 1).take().await),
+                router,
+                stopping,
+            };
+            connection.carry(theirs).await;
+            drop(stop);
+        };
+        (ours, carried)
+    }
+
+    async fn said(mut ours: DuplexStream, what: &[u8]) -> (String, Duration) {
+        let began = clock::now();
+        ours.write_all(what).await.unwrap();
+        let mut answer = Vec::new();
+        ours.read_to_end(&mut answer).await.unwrap();
+        (String::from_utf8(answer).unwrap(), clock::now() - began)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_and_a_body_have_to_come_in_time() {
+        for (what, answer, longest) in [
+            (&b""[..], "", HEAD),
+            (b"POST / HT", "", HEAD),
+            (
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
+                "HTTP/1.1 400",
+                PATIENCE,
+            ),
+            // It was answered, and then nothing came.
+            (
+                b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nhalf",
+                "HTTP/1.1 200",
+                HEAD,
+            ),
+        ] {
+            let (ours, carried) = connected();
+            let ((said, took), ()) = tokio::join!(said(ours, what), carried);
+            assert!(said.starts_with(answer), "{said}");
+            assert!(took <= longest + GRACE, "{took:?}: {said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_put_by_is_given_away_and_put_by_again() {
+        let mut port = Port::new(1, None);
+        assert!((0..RESERVE).all(|_| port.reserve.give()));
+        assert!(!port.reserve.give());
+        port.reserve.fill();
+        assert_eq!(port.reserve.files.len(), RESERVE);
+        let mut none = Port::default();
+        none.reserve.fill();
+        assert!(!none.reserve.give());
     }
 }

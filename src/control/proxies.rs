@@ -24,8 +24,7 @@ pub(super) fn routes(api: Api) -> Api {
     api.get(
         ALL,
         list,
-        Route::new("list_proxies", "All proxies")
-            .answers::<List<ProxyItem>>(200, "In the order of definition"),
+        Route::new("list_proxies", "All proxies").lists::<ProxyItem>("In the order of definition"),
     )
     .post(
         ALL,

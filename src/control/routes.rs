@@ -9,11 +9,12 @@ use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{self, MethodFilter};
 use serde_json::{Map, Value, json};
-use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::App;
 use super::asker::CONTROLLER;
+use crate::wire::List;
 
 /// What JSON Lines are called.
 pub(super) const JSON_LINES: &str = "application/x-ndjson";
@@ -99,7 +100,13 @@ impl Api {
     fn describe(mut self, verb: &str, path: &str, route: Route) -> Self {
         let item = self.paths.entry(path).or_insert_with(|| json!({}));
         item[verb] = route.described(path);
-        self.shapes.extend(route.shapes);
+        for (name, shape) in route.shapes {
+            let known = self.shapes.entry(name).or_insert_with(|| shape.clone());
+            // The test of the document finds what is neither one nor the other.
+            if *known != shape {
+                *known = json!({ "not": {} });
+            }
+        }
         self
     }
 
@@ -116,7 +123,7 @@ pub(super) struct Route {
     parameters: Vec<Value>,
     answers: Map<String, Value>,
     refusals: Vec<u16>,
-    shapes: BTreeMap<String, Value>,
+    shapes: Vec<(String, Value)>,
 }
 
 impl Route {
@@ -127,7 +134,7 @@ impl Route {
             parameters: Vec::new(),
             answers: Map::new(),
             refusals: ANYWHERE.to_vec(),
-            shapes: BTreeMap::new(),
+            shapes: Vec::new(),
         }
     }
 
@@ -190,7 +197,7 @@ impl Route {
 
     /// A JSON body of a shape that is given here, and gets this name.
     pub(super) fn takes_as(mut self, name: &str, shape: Value) -> Self {
-        self.shapes.insert(name.to_owned(), shape);
+        self.shapes.push((name.to_owned(), shape));
         self.takes(name)
     }
 
@@ -198,6 +205,16 @@ impl Route {
     pub(super) fn answers<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
         self.know::<T>();
         self.answers_as(status, about, "application/json", reference(&T::name()))
+    }
+
+    /// Answers a list of this type, with the generation that it belongs to.
+    pub(super) fn lists<T: ToSchema>(mut self, about: &str) -> Self {
+        self.know::<T>();
+        // Types with parameters have one name, whatever these are.
+        let name = format!("{}List", T::name());
+        let shape = serde_json::to_value(List::<T>::schema()).unwrap_or_default();
+        self.shapes.push((name.clone(), shape));
+        self.answers_as(200, about, "application/json", reference(&name))
     }
 
     /// Answers with a stream of this type, each one a line or an event.

@@ -13,6 +13,7 @@ pub mod witness;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,17 @@ use firedrill::rules::{Edge, FaultSpec, Matcher, Mode, Partition, Protocol, Rule
 use firedrill::state::{Change, Source, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+
+/// The Python that `tests/run` sets up.
+pub fn python() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
+    assert!(
+        python.exists(),
+        "there is no target/python: run tests/run, or\n\
+         python3 -m venv target/python && target/python/bin/pip install -r tests/python/requirements.txt"
+    );
+    python
+}
 
 /// The longest that any condition is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(10);

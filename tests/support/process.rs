@@ -76,8 +76,13 @@ impl Process {
     }
 
     /// Waits for its end, a minute at the most, and for all that it said.
-    pub async fn finish(mut self) -> Ended {
-        let deadline = Instant::now() + Duration::from_secs(60);
+    pub async fn finish(self) -> Ended {
+        self.finish_within(60).await
+    }
+
+    /// The same, for so many seconds at the most.
+    pub async fn finish_within(mut self, seconds: u64) -> Ended {
+        let deadline = Instant::now() + Duration::from_secs(seconds);
         let is_whole = |kept: &Kept| kept.reading.is_finished();
         loop {
             let ended = self.ended();
