@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Timestamp;
-use crate::config::{Config, ControlConfig};
+use crate::config::{self, Config, ControlConfig, Problems};
 use crate::control::{self, Access, Ask, Control, Port};
 use crate::evidence::{Ladder, Ledger, Sink};
 use crate::metrics::Metrics;
@@ -163,19 +163,51 @@ impl Instance {
     }
 }
 
-/// Runs what a file says until SIGTERM or SIGINT. SIGHUP reads it again, SIGUSR1 heals. A second
+/// The files that say what runs.
+#[derive(Debug, Clone, Default)]
+pub struct Files {
+    /// The operator's own.
+    pub config: Option<PathBuf>,
+    /// Proxies as Toxiproxy's `-config` file has them.
+    pub toxiproxy: Option<PathBuf>,
+}
+
+impl Files {
+    /// What they say together.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the first that is not as it must be.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let mut config = match &self.config {
+            Some(file) => config::load(file)?,
+            None => Config::default(),
+        };
+        if let Some(toxiproxy) = &self.toxiproxy {
+            config::add_toxiproxy(&mut config, toxiproxy)?;
+        }
+        Ok(config)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        let both = [&self.config, &self.toxiproxy].into_iter();
+        both.flatten().map(PathBuf::as_path)
+    }
+}
+
+/// Runs what files say until SIGTERM or SIGINT. SIGHUP reads it again, SIGUSR1 heals. A second
 /// signal ends the draining.
 ///
 /// # Errors
-/// What [`Instance::start`] meets.
-pub async fn run(config: Config, file: &Path) -> anyhow::Result<()> {
+/// Files that do not load, as [`Problems`]; what [`Instance::start`] meets.
+pub async fn run(files: Files) -> anyhow::Result<()> {
+    let config = files.load()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
     let mut heal = signal(SignalKind::user_defined1())?;
     let (reload, asked) = mpsc::channel(1);
     // Before it is said that anything runs, so that whoever writes the file then is noticed.
-    let reloader = Reloader::new(file, config.clone());
+    let reloader = Reloader::new(files, config.clone());
     let instance = Instance::start(config, Some(reload)).await?;
     let supervisor = Arc::clone(&instance.supervisor);
     let state = Arc::clone(&instance.context.state);
@@ -231,7 +263,8 @@ fn access(control: &ControlConfig) -> anyhow::Result<Access> {
         token.is_none() || token != read_token,
         "control.read_token_file: it holds the token of control.token_file, which is for everything"
     );
-    Ok(Access::new(token, read_token, control.hosts.clone()))
+    let access = Access::new(token, read_token, control.hosts.clone());
+    Ok(access.opening_toxiproxy(control.toxiproxy_open))
 }
 
 fn read_token(file: &Path, key: &str) -> anyhow::Result<String> {

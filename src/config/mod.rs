@@ -23,6 +23,7 @@ mod schema;
 mod sections;
 mod timetable;
 mod tls;
+mod toxiproxy;
 mod upstreams;
 mod value;
 mod write;
@@ -45,6 +46,7 @@ pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY, system_roots};
+pub use toxiproxy::{Fields, ToxiproxyProxy, add_toxiproxy, read_go};
 pub use upstreams::Upstreams;
 pub use write::{
     edge_to_json, forwarded_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json,

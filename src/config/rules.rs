@@ -4,7 +4,7 @@ use super::faults::{FAULT, fault};
 use super::matching::{dead_ends, matcher};
 use super::node::Node;
 use super::proxies::Known;
-use super::scalars::NAME;
+use super::scalars::RULE_NAME;
 use super::timetable::timetable;
 use super::value::{Value, quoted, quoted_list};
 use crate::faults::{Directions, Kind};
@@ -26,7 +26,7 @@ pub(super) fn rule(
     node.map(|f| {
         f.ignore(ignored);
         let before = node.report().count();
-        let name = f.need("name", NAME, Node::name);
+        let name = f.need("name", RULE_NAME, Node::rule_name);
         let proxies = f.opt("proxies", |n| named(n, known));
         let enabled = f.or("enabled", true, Node::flag);
         let match_ = f.or("match", Matcher::default(), |n| {

@@ -9,6 +9,8 @@ use crate::units::{self, UnitError};
 
 /// What a name is.
 pub(super) const NAME: &str = "a name: 1 to 64 letters, digits, `_`, `.` or `-`";
+/// What the name of a rule is: a toxic `t` of a proxy `p` is the rule `p/t`.
+pub(super) const RULE_NAME: &str = "a name: 1 to 129 letters, digits, `_`, `.`, `-` or `/`";
 /// What a proxy listens on.
 pub(super) const LISTEN: &str = "an address such as `127.0.0.1:7001`";
 /// What a proxy connects to.
@@ -192,12 +194,21 @@ impl Node<'_> {
         words.iter().find(|(w, _)| *w == word).map(|(_, t)| *t)
     }
 
-    /// The name of a proxy, a rule, a partition or a service.
+    /// The name of a proxy, a partition or a service.
     pub(super) fn name(&self) -> Option<String> {
-        let text = self.text(NAME)?;
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-        if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) {
-            self.wrong(NAME, None);
+        self.name_of(NAME, 64, b"_.-")
+    }
+
+    /// The name of a rule.
+    pub(super) fn rule_name(&self) -> Option<String> {
+        self.name_of(RULE_NAME, 129, b"_.-/")
+    }
+
+    fn name_of(&self, expected: &str, most: usize, marks: &[u8]) -> Option<String> {
+        let text = self.text(expected)?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || marks.contains(&b);
+        if !(1..=most).contains(&text.len()) || !text.bytes().all(allowed) {
+            self.wrong(expected, None);
             return None;
         }
         Some(text)

@@ -17,6 +17,7 @@ use shapes::{
 
 use super::proxies::{PROTOCOLS, VERSIONS};
 use super::rules::DIRECTIONS;
+use super::sections::TOXIPROXY;
 use super::{ControlConfig, EvidenceConfig, LimitsConfig};
 use crate::faults::{Directions, KINDS, Kind, Param, Type};
 use crate::rules::Edge;
@@ -116,6 +117,14 @@ pub fn schema() -> Value {
                                 text(),
                                 "Where what the API made is kept for the next start, relative to this file",
                                 None,
+                            ),
+                        ),
+                        (
+                            "toxiproxy",
+                            about(
+                                words(TOXIPROXY.iter().map(|(word, _)| *word)),
+                                "Whether Toxiproxy's dialect needs the token, where there is one, or is open to all who reach it",
+                                Some(json!("token")),
                             ),
                         ),
                         (
@@ -418,7 +427,14 @@ fn rule() -> Value {
         "A fault plus where, which operations, how often and how long",
         &["name", "fault"],
         [
-            ("name", about(name(), "Unique among rules", None)),
+            (
+                "name",
+                about(
+                    json!({ "type": "string", "pattern": "^[A-Za-z0-9_./-]{1,129}$" }),
+                    "Unique among rules",
+                    None,
+                ),
+            ),
             (
                 "proxies",
                 about(

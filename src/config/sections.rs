@@ -36,6 +36,8 @@ pub struct ControlConfig {
     pub tls: Option<Tls>,
     /// Connections at the same time, 1 to 100 000; past that those go that say nothing.
     pub max_connections: usize,
+    /// Whether Toxiproxy's dialect needs no token where the rest does.
+    pub toxiproxy_open: bool,
 }
 
 impl Default for ControlConfig {
@@ -52,9 +54,13 @@ impl Default for ControlConfig {
             upstreams: Upstreams::default(),
             tls: None,
             max_connections: 256,
+            toxiproxy_open: false,
         }
     }
 }
+
+/// Who may speak Toxiproxy's dialect: whoever has the token, or all who reach it.
+pub(super) const TOXIPROXY: [(&str, bool); 2] = [("token", false), ("open", true)];
 
 pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
     node.map(|f| {
@@ -73,6 +79,7 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             max_connections: f.or("max_connections", default.max_connections, |n| {
                 n.count(1, 100_000).map(|n| n as usize)
             }),
+            toxiproxy_open: f.or("toxiproxy", default.toxiproxy_open, |n| n.meaning(&TOXIPROXY)),
         };
         let has = |key| node.value.get(key).is_some();
         if has("read_token_file") && !has("token_file") {

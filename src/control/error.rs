@@ -45,6 +45,11 @@ impl Failure {
         self
     }
 
+    /// What is wrong.
+    pub(super) fn message(self) -> String {
+        self.item.message
+    }
+
     /// Where in the body.
     pub(super) fn at(mut self, path: &str) -> Self {
         self.item.path = Some(path.to_owned());

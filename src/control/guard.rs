@@ -12,9 +12,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::App;
 use super::attempts::Attempts;
 use super::error::Failure;
+use super::{App, toxiproxy};
 
 /// Who may ask.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub struct Access {
     read_token: Option<String>,
     /// Names in `Host` that are accepted besides addresses and names without a dot.
     hosts: Vec<String>,
+    /// Whether Toxiproxy's dialect needs no token.
+    toxiproxy_open: bool,
     attempts: Attempts,
 }
 
@@ -36,7 +38,17 @@ impl Access {
             token,
             read_token,
             hosts,
+            toxiproxy_open: false,
             attempts: Attempts::default(),
+        }
+    }
+
+    /// The same, and Toxiproxy's dialect, where it is open, without a token.
+    #[must_use]
+    pub fn opening_toxiproxy(self, open: bool) -> Self {
+        Self {
+            toxiproxy_open: open,
+            ..self
         }
     }
 }
@@ -70,7 +82,12 @@ pub(super) async fn guard(
     } else {
         check_host(&request, &app.access.hosts)
             .and_then(|()| check_site(request.headers()))
-            .and_then(|()| check_token(&request, peer, &app.access))
+            .and_then(|()| {
+                match app.access.toxiproxy_open && toxiproxy::speaks(request.uri().path()) {
+                    true => Ok(()),
+                    false => check_token(&request, peer, &app.access),
+                }
+            })
             .and_then(|()| check_path(request.uri().path()))
     };
     let mut answer = match checked {

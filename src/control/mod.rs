@@ -25,6 +25,7 @@ mod routes;
 mod rules;
 mod status;
 mod stream;
+mod toxiproxy;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub fn app(control: Control) -> Router {
     let api = api();
     let document = axum::body::Bytes::from(openapi::document(&api).to_string());
     let described = async move || ([(header::CONTENT_TYPE, "application/json")], document);
-    api.router
+    toxiproxy::routes(api.router)
         .route(OPENAPI, routing::get(described))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::wrong_method)

@@ -129,7 +129,7 @@ impl Control {
     }
 
     /// Whether a proxy may have its upstream by the API. One of the file keeps the one that it has.
-    fn check_upstream(&self, edge: &Edge) -> Result<(), Failure> {
+    pub(super) fn check_upstream(&self, edge: &Edge) -> Result<(), Failure> {
         let edges = self.context.state.edges();
         let known = edges
             .iter()

@@ -12,9 +12,10 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
+use super::Files;
 use super::plan::{needs_restart, plan};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::control::{self, Ask, NotReloaded};
 use crate::proxy::Supervisor;
 use crate::state::{By, Source, State, Who};
@@ -23,26 +24,26 @@ use crate::wire::Reloaded;
 /// Who writes a file does so in several steps; after the last of them comes such a pause.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Keeps what runs in line with a file.
+/// Keeps what runs in line with its files.
 pub(super) struct Reloader {
-    file: PathBuf,
-    /// As it was last applied.
+    files: Files,
+    /// As they were last applied.
     config: Config,
-    /// Its text when it was last looked at, applied or not.
-    text: Option<Vec<u8>>,
+    /// Their texts when they were last looked at, applied or not.
+    texts: Option<Vec<Vec<u8>>>,
     watch: Watch,
 }
 
 impl Reloader {
-    /// Begins to watch the file. `config`: what it says, which is about to be in force.
-    pub(super) fn new(file: &Path, config: Config) -> Self {
+    /// Begins to watch the files. `config`: what they say, which is about to be in force.
+    pub(super) fn new(files: Files, config: Config) -> Self {
         let watch = match config.control.watch {
-            true => Watch::start(file),
+            true => Watch::start(&files),
             false => Watch::none(),
         };
         Self {
-            text: std::fs::read(file).ok(),
-            file: file.to_owned(),
+            texts: texts(&files),
+            files,
             config,
             watch,
         }
@@ -70,8 +71,8 @@ impl Reloader {
                     let _ = self.reload(&supervisor, &state, by).await;
                 }
                 () = self.watch.changed() => {
-                    let text = std::fs::read(&self.file).ok();
-                    if text.is_some() && text != self.text {
+                    let texts = texts(&self.files);
+                    if texts.is_some() && texts != self.texts {
                         // As above.
                         let _ = self.reload(&supervisor, &state, by_file(Who::File)).await;
                     }
@@ -86,7 +87,6 @@ impl Reloader {
         state: &State,
         by: By,
     ) -> Result<Reloaded, NotReloaded> {
-        let file = self.file.display().to_string();
         let reloaded = self.apply(supervisor, state, by).await;
         match &reloaded {
             Ok(Reloaded {
@@ -94,13 +94,15 @@ impl Reloader {
                 restart,
                 ..
             }) => {
-                tracing::info!(generation, "{file}: reloaded");
+                tracing::info!(generation, "the file is read again");
                 if !restart.is_empty() {
                     let sections = restart.join(", ");
-                    tracing::warn!("{file}: what changed in {sections} is read at the next start");
+                    tracing::warn!("what changed in {sections} is read at the next start");
                 }
             }
-            Err(error) => tracing::error!("{file}: nothing was changed:\n{error}"),
+            Err(error) => {
+                tracing::error!("the file is read again, and nothing was changed:\n{error}")
+            }
         }
         reloaded
     }
@@ -111,8 +113,8 @@ impl Reloader {
         state: &State,
         by: By,
     ) -> Result<Reloaded, NotReloaded> {
-        self.text = std::fs::read(&self.file).ok();
-        let new = config::load(&self.file)?;
+        self.texts = texts(&self.files);
+        let new = self.files.load()?;
         let plan = plan(&self.config, &new, state);
         let generation = supervisor.rearrange(plan, by).await?;
         let restart = needs_restart(&self.config, &new);
@@ -128,6 +130,11 @@ impl Reloader {
     }
 }
 
+/// `None`: one of them is not there, as while another takes its place.
+fn texts(files: &Files) -> Option<Vec<Vec<u8>>> {
+    files.paths().map(|file| std::fs::read(file).ok()).collect()
+}
+
 fn by_file(who: Who) -> By {
     By {
         source: Source::File,
@@ -135,11 +142,12 @@ fn by_file(who: Who) -> By {
     }
 }
 
-/// Notices that a file may have changed: itself, the folder that it stands in, and where links lead.
+/// Notices that files may have changed: themselves, the folders that they stand in, and where links
+/// lead.
 struct Watch {
     watcher: Option<RecommendedWatcher>,
     noticed: mpsc::Receiver<()>,
-    file: PathBuf,
+    files: Files,
     folders: HashSet<PathBuf>,
 }
 
@@ -148,12 +156,12 @@ impl Watch {
         Self {
             watcher: None,
             noticed: mpsc::channel(1).1,
-            file: PathBuf::new(),
+            files: Files::default(),
             folders: HashSet::new(),
         }
     }
 
-    fn start(file: &Path) -> Self {
+    fn start(files: &Files) -> Self {
         let (notice, noticed) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // That someone read it is no news; and one notice is as good as many.
@@ -162,41 +170,41 @@ impl Watch {
             }
         });
         let mut watch = Self {
-            watcher: watcher.inspect_err(|error| warn(file, error)).ok(),
+            watcher: watcher.inspect_err(warn).ok(),
             noticed,
-            file: file.to_owned(),
+            files: files.clone(),
             folders: HashSet::new(),
         };
         watch.follow();
         watch
     }
 
-    /// Watches the folder that the file stands in, and the one where it really is: editors and
+    /// Watches the folder that each file stands in, and the one where it really is: editors and
     /// Kubernetes put another file, or another link, in its place.
     fn follow(&mut self) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let of = |file: &Path| match file.parent() {
+        let folder = |file: &Path| match file.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        let really = std::fs::canonicalize(&self.file);
-        let folders = [Some(of(&self.file)), really.ok().map(|file| of(&file))];
-        let folders: HashSet<_> = folders.into_iter().flatten().collect();
+        let really = |file| std::fs::canonicalize(file).ok().map(|file| folder(&file));
+        let both = |file| [Some(folder(file)), really(file)];
+        let folders: HashSet<_> = self.files.paths().flat_map(both).flatten().collect();
         for left in self.folders.difference(&folders) {
             // It may be gone already.
             let _ = watcher.unwatch(left);
         }
         for new in folders.difference(&self.folders) {
             if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                warn(&self.file, &error);
+                warn(&error);
             }
         }
         self.folders = folders;
     }
 
-    /// Resolves when something happened to the file, and for a moment nothing more did. Cancel-safe.
+    /// Resolves when something happened to a file, and for a moment nothing more did. Cancel-safe.
     async fn changed(&mut self) {
         if self.noticed.recv().await.is_none() {
             return std::future::pending().await;
@@ -206,7 +214,6 @@ impl Watch {
     }
 }
 
-fn warn(file: &Path, error: &notify::Error) {
-    let file = file.display();
-    tracing::warn!(%error, "{file}: can't be watched; SIGHUP and POST /v1/reload still read it");
+fn warn(error: &notify::Error) {
+    tracing::warn!(%error, "the file can't be watched; SIGHUP and POST /v1/reload still read it");
 }

@@ -53,6 +53,11 @@ impl Plane {
         Self::with(token, hosts, "").await
     }
 
+    /// One whose token Toxiproxy's dialect does not need.
+    pub async fn open(token: &str) -> Self {
+        Self::with(Some(token), &[], "control: { toxiproxy: open }").await
+    }
+
     /// One whose proxies may connect to these upstreams only: a list as in a file.
     pub async fn allowing(upstreams: &str) -> Self {
         Self::with(None, &[], &format!("control: {{ upstreams: {upstreams} }}")).await
@@ -62,6 +67,7 @@ impl Plane {
         let (context, supervisor) = parts();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let control = config::parse(file, "plane.yaml").unwrap().control;
         let control = Control {
             context: Arc::clone(&context),
             supervisor,
@@ -69,8 +75,9 @@ impl Plane {
                 token.map(str::to_owned),
                 token.map(|token| format!("{token}-for-reading")),
                 hosts.iter().map(|h| (*h).to_owned()).collect(),
-            ),
-            upstreams: config::parse(file, "plane.yaml").unwrap().control.upstreams,
+            )
+            .opening_toxiproxy(control.toxiproxy_open),
+            upstreams: control.upstreams,
             started: Timestamp::now(),
             capacity: CAPACITY,
             kept: None,

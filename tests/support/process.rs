@@ -199,12 +199,23 @@ impl Firedrill {
         Self::start_with("", yaml).await
     }
 
-    /// The same, with more settings under `control`.
+    /// Starts it on a file, and one as Toxiproxy's `-config` has it.
+    pub async fn with_toxiproxy(json: &str, yaml: &str) -> Self {
+        let dir = Self::dir("", yaml);
+        fs::write(dir.path().join("toxiproxy.json"), json).unwrap();
+        Self::start_in(dir).await
+    }
+
+    /// The same as [`Firedrill::start`], with more settings under `control`.
     pub async fn start_with(control: &str, yaml: &str) -> Self {
+        Self::start_in(Self::dir(control, yaml)).await
+    }
+
+    fn dir(control: &str, yaml: &str) -> TempDir {
         let dir = tempfile::tempdir().unwrap();
         let text = format!("control: {{ listen: 127.0.0.1:0, {control} }}\n{yaml}");
         fs::write(dir.path().join("firedrill.yaml"), text).unwrap();
-        Self::start_in(dir).await
+        dir
     }
 
     /// Kills it at once, and leaves what it has written.
@@ -222,7 +233,7 @@ impl Firedrill {
         self.dir
     }
 
-    /// Starts it on `firedrill.yaml` in a directory.
+    /// Starts it on `firedrill.yaml` in a directory, and on `toxiproxy.json` if that is there.
     pub async fn start_in(dir: TempDir) -> Self {
         let file = dir.path().join("firedrill.yaml");
         let mut command = firedrill();
@@ -231,6 +242,9 @@ impl Firedrill {
             .arg("-c")
             .arg(&file)
             .current_dir(dir.path());
+        if dir.path().join("toxiproxy.json").exists() {
+            command.args(["--toxiproxy", "toxiproxy.json"]);
+        }
         let mut process = Process::spawn(&mut command);
         let url = until("the control API is up", || {
             let log = process.log();

@@ -84,12 +84,12 @@ fn a_body_has_the_problems_of_a_file() {
     let edges = [Edge::new("p", "127.0.0.1:0", "b:1")];
     let proxies = "proxies: [{ name: p, listen: 127.0.0.1:0, upstream: b:1 }]\n";
     let rule = json!({
-        "name": "a/b", "proxies": ["q"], "probability": 1.5, "limit": "5", "nonsense": null,
+        "name": "a b", "proxies": ["q"], "probability": 1.5, "limit": "5", "nonsense": null,
         "fault": { "delay": { "latency": 5, "jitterr": "1s", "distribution": true } },
     });
     let problems = rule_from_json(&rule, &edges).unwrap_err();
     assert_snapshot!(problems, @r#"
-    name: expected a name: 1 to 64 letters, digits, `_`, `.` or `-`, found `a/b`
+    name: expected a name: 1 to 129 letters, digits, `_`, `.`, `-` or `/`, found `a b`
     proxies[0]: there is no proxy `q`
       hint: did you mean `p`?
     probability: expected a number from 0 to 1, found the number 1.5

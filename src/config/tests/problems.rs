@@ -24,7 +24,7 @@ proxies:
   - name: orders
     listen: 7002
 rules:
-  - name: lost/payment
+  - name: lost payment
     proxies: [paymnet]
     probability: 30
     enabled: yes
@@ -72,7 +72,7 @@ partitions:
     f.yaml:15:11: proxies[2].name: the name `orders` is taken by proxies[1].name (line 11)
     f.yaml:16:13: proxies[2].listen: expected an address such as `127.0.0.1:7001`, found the number 7002
       hint: did you mean `127.0.0.1:7002`?
-    f.yaml:18:11: rules[0].name: expected a name: 1 to 64 letters, digits, `_`, `.` or `-`, found `lost/payment`
+    f.yaml:18:11: rules[0].name: expected a name: 1 to 129 letters, digits, `_`, `.`, `-` or `/`, found `lost payment`
     f.yaml:19:15: rules[0].proxies[0]: there is no proxy `paymnet`
       hint: did you mean `payment`?
     f.yaml:20:18: rules[0].probability: expected a number from 0 to 1, found the number 30
@@ -94,7 +94,7 @@ partitions:
     f.yaml:33:16: rules[2].direction: expected one of `upstream`, `downstream`, found `sideways`
     f.yaml:34:14: rules[2].fault.dealy: unknown kind of fault `dealy`
       hint: did you mean `delay`?
-    f.yaml:35:5: rules[3].name: missing; expected a name: 1 to 64 letters, digits, `_`, `.` or `-`
+    f.yaml:35:5: rules[3].name: missing; expected a name: 1 to 129 letters, digits, `_`, `.`, `-` or `/`
     f.yaml:35:12: rules[3].fault: expected one kind with its parameters, such as `{ delay: { latency: 150ms } }`, found `drop`
       hint: write `{ drop: {} }`
     f.yaml:38:14: partitions[0].between: a partition is between two groups or more
@@ -533,7 +533,7 @@ fn wrong_shapes() {
     "#);
     assert_snapshot!(bad("rules: [null, { name: , proxies: , fault: }]"), @r#"
     f.yaml:1:9: rules[0]: expected a map, found nothing
-    f.yaml:1:23: rules[1].name: expected a name: 1 to 64 letters, digits, `_`, `.` or `-`, found nothing
+    f.yaml:1:23: rules[1].name: expected a name: 1 to 129 letters, digits, `_`, `.`, `-` or `/`, found nothing
     f.yaml:1:34: rules[1].proxies: expected a list of proxies such as `[payment]`, found nothing
     f.yaml:1:43: rules[1].fault: expected one kind with its parameters, such as `{ delay: { latency: 150ms } }`, found nothing
     "#);
