@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use firedrill::evidence::Class;
-use support::process::{Process, eventually, output, program};
+use support::process::{Process, eventually, output, program, without_proxies};
 use support::programs::{Program, proxy, text};
 use support::raw;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,16 +21,7 @@ fn python(script: &str) -> Command {
     let mut command = Command::new(support::python());
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
     command.arg(scripts.join(script));
-    for name in [
-        "http_proxy",
-        "https_proxy",
-        "all_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-    ] {
-        command.env_remove(name);
-    }
+    without_proxies(&mut command);
     command
 }
 

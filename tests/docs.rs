@@ -22,7 +22,13 @@ mod document;
 
 use document::{REFERENCE, generated, path, read};
 
-const DOCUMENTS: [&str; 4] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", REFERENCE];
+const DOCUMENTS: [&str; 5] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/toxiproxy.md",
+    REFERENCE,
+];
 
 /// The fenced blocks of a document: the word after the fence, the line before it, the text.
 fn blocks(text: &str) -> Vec<(String, String, String)> {

@@ -5,7 +5,8 @@ mod support;
 
 use std::fs;
 
-use support::process::{Firedrill, firedrill, output};
+use support::process::{Firedrill, Process, firedrill, output};
+use support::until;
 
 /// Starts `serve` with this file, which it refuses; answers what it said.
 async fn refused(text: &str, yaml: Option<&str>) -> String {
@@ -52,6 +53,31 @@ async fn proxies_of_a_toxiproxy_file_run() {
     );
     assert!(!proxies[1].listen.ends_with(":0"));
     assert!(proxies[2].listen.ends_with(":0"), "it never was anywhere");
+}
+
+/// Whoever starts Toxiproxy without a file has proxies made by its API.
+#[tokio::test]
+async fn no_file_at_all_is_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serve = firedrill();
+    serve.args(["serve", "-c", "/dev/null"]).current_dir(&dir);
+    serve.env("RUST_LOG", "info");
+    let mut process = Process::spawn(&mut serve);
+    // The port is the usual one, which something else may have: then it says so.
+    let said = [
+        "control API on http://127.0.0.1:8474",
+        "can't listen on 127.0.0.1:8474",
+    ];
+    until("it is up, or has found its port taken", || {
+        let log = process.log();
+        said.iter().any(|said| log.contains(said)).then_some(())
+    })
+    .await;
+    let log = process.log();
+    assert!(
+        process.ended().is_none_or(|_| log.contains(said[1])),
+        "{log}"
+    );
 }
 
 #[tokio::test]

@@ -177,6 +177,14 @@ pub fn program(name: &str, package: &str) -> Command {
     command
 }
 
+/// Has a command's clients connect directly, whatever the environment says.
+pub fn without_proxies(command: &mut Command) {
+    for name in ["http_proxy", "https_proxy", "all_proxy"] {
+        command.env_remove(name);
+        command.env_remove(name.to_uppercase());
+    }
+}
+
 /// Runs a command to its end without keeping this runtime from its work.
 pub async fn output(mut command: Command) -> Output {
     let running = tokio::task::spawn_blocking(move || command.output().unwrap());
