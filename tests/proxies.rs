@@ -180,6 +180,38 @@ async fn a_new_address_is_bound_before_the_old_one_is_left() {
     talks(&mut Client::connect(taken).await, "x").await;
 }
 
+/// Every interface has the ports of each: the two can't be bound at once, but in passing.
+#[tokio::test]
+async fn an_address_may_overlap_the_one_that_is_left() {
+    let server = Server::echo().await;
+    let rig = Rig::new();
+    let one = rig.tcp(server.addr).await;
+    let every = SocketAddr::from(([0; 4], one.port()));
+    for listen in [every, one, every] {
+        let mut standing = Client::connect(one).await;
+        talks(&mut standing, "x").await;
+        put(&rig, edge("p", listen, server.addr)).await.unwrap();
+        assert_eq!(bound(&rig, "p"), listen);
+        assert_eq!(standing.rest().await, (String::new(), true));
+        talks(&mut Client::connect(one).await, "x").await;
+        for taken in [one, every] {
+            assert!(
+                std::net::TcpListener::bind(taken).is_err(),
+                "nobody else can have it"
+            );
+        }
+    }
+    // Two of a plan can't have the one that a third gives up.
+    let plan = Plan {
+        put: vec![edge("a", every, server.addr), edge("b", every, server.addr)],
+        remove: vec!["p".to_owned()],
+        ..Plan::default()
+    };
+    let refused = rig.supervisor.rearrange(plan, Source::Api).await;
+    assert!(matches!(refused, Err(StartError::Bind { .. })));
+    talks(&mut Client::connect(one).await, "x").await;
+}
+
 #[tokio::test]
 async fn a_plan_is_one_change_and_addresses_go_from_one_proxy_to_another() {
     let (one, two) = (named("one").await, named("two").await);

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustix::net::sockopt::set_socket_reuseport;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -62,15 +63,29 @@ impl Addresses {
         self.0.iter().any(same)
     }
 
-    /// Binds the first that can be had; the one it had `before`, if that will do.
+    /// Binds the first that can be had; the one it had `before`, if that will do. `beside`: sockets
+    /// that are about to go, which an address may overlap: every interface has the ports of each.
     ///
     /// # Errors
     /// Why the last could not be bound.
-    pub(super) fn bind(&self, before: Option<SocketAddr>) -> io::Result<std::net::TcpListener> {
+    pub(super) fn bind<'s>(
+        &self,
+        before: Option<SocketAddr>,
+        beside: impl Iterator<Item = (SocketAddr, &'s std::net::TcpListener)> + Clone,
+    ) -> io::Result<std::net::TcpListener> {
         let before = before.filter(|address| self.include(*address));
         let mut failed = io::ErrorKind::AddrNotAvailable.into();
         for address in before.iter().chain(&self.0) {
-            match bind(*address) {
+            let mut beside = beside
+                .clone()
+                .filter(|(other, _)| other.port() == address.port());
+            let bound = match (bind(*address, false), beside.next()) {
+                (Err(error), Some((_, other))) if error.kind() == io::ErrorKind::AddrInUse => {
+                    bind_beside(*address, other)
+                }
+                (bound, _) => bound,
+            };
+            match bound {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failed = error,
             }
@@ -79,13 +94,30 @@ impl Addresses {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Binds an address that overlaps `other`'s, which is about to go. Only for that moment do they share
+/// it: else another process could take it too.
+fn bind_beside(
+    address: SocketAddr,
+    other: &std::net::TcpListener,
+) -> io::Result<std::net::TcpListener> {
+    set_socket_reuseport(other, true)?;
+    let bound = bind(address, true);
+    set_socket_reuseport(other, false)?;
+    let bound = bound?;
+    set_socket_reuseport(&bound, false)?;
+    Ok(bound)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     // Connections that it had before may not be over yet.
     socket.set_reuseaddr(true)?;
+    if shared {
+        socket.set_reuseport(true)?;
+    }
     socket.bind(address)?;
     let listener = socket.listen(BACKLOG)?;
     set_up(&listener)?;

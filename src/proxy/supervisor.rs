@@ -327,7 +327,7 @@ impl Turn<'_> {
             let keeps = |open: &&Listening| wanted.as_ref().is_ok_and(|w| w.include(open.address));
             given_up.extend(listening(&edge.name).filter(|open| !keeps(open)));
         }
-        let prepare = |(edge, wanted): (&Edge, io::Result<Addresses>)| {
+        let mut prepare = |(edge, wanted): (&Edge, io::Result<Addresses>)| {
             if !edge.enabled {
                 return Ok(Socket::None);
             }
@@ -335,10 +335,14 @@ impl Turn<'_> {
             if listening(&edge.name).is_some_and(|open| wanted.include(open.address)) {
                 return Ok(Socket::Keep);
             }
-            let other = given_up.iter().find(|open| wanted.name(open.address));
+            let other = given_up.iter().position(|open| wanted.name(open.address));
             let socket = match other {
-                Some(open) => open.socket.try_clone()?,
-                None => wanted.bind(proxies.all.get(&edge.name).and_then(|p| p.bound))?,
+                Some(at) => given_up.swap_remove(at).socket.try_clone()?,
+                None => {
+                    let before = proxies.all.get(&edge.name).and_then(|proxy| proxy.bound);
+                    let beside = given_up.iter().map(|open| (open.address, &open.socket));
+                    wanted.bind(before, beside)?
+                }
             };
             let entrances = Entrance::one_for_each(&self.supervisor.workers, &socket)?;
             Ok(Socket::New(socket.local_addr()?, socket, entrances))
