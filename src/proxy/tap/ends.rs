@@ -78,7 +78,9 @@ impl Tap {
                 sooner(deadline, until.min(now + ACK_LOOK));
                 return;
             }
-            core.settle();
+            if client.is_acknowledged() {
+                core.settle();
+            }
             self.ended = Some(Outcome::Reset);
             if let Some(client) = self.client.take() {
                 client.reset();
@@ -129,10 +131,29 @@ impl Tap {
             sooner(deadline, due);
             return;
         }
-        let receipt = receipt.clone();
+        let (receipt, witness) = (receipt.clone(), witness.clone());
+        if end.reset && self.owes_arrival() {
+            let until = *self.settle.get_or_insert(now + SETTLING);
+            if now < until {
+                sooner(deadline, until.min(now + ACK_LOOK));
+                return;
+            }
+        }
+        let core = &mut self.core;
         witness.blame(receipt.cause());
         core.dead_end.get_or_insert(receipt.cause());
         self.end_both(end, &receipt);
+    }
+
+    /// Whether answers that were written whole are still on their way: a RST would throw them away,
+    /// and whether they arrived would never be known.
+    fn owes_arrival(&self) -> bool {
+        let told = self.core.telling.iter().rfind(|e| e.is_told);
+        let (Some(told), Some(client)) = (told, &self.client) else {
+            return false;
+        };
+        let behind = self.core.down.written().saturating_sub(told.answer.end);
+        client.unacknowledged() as u64 > behind
     }
 
     /// Ends the client's connection, and has the upstream's end as well; what it still says is read.
@@ -296,7 +317,8 @@ impl Tap {
         }
         core.move_on();
         core.note_told();
-        if self.client.as_ref().is_some_and(Peer::is_acknowledged) {
+        let arrived = self.client.as_ref().is_some_and(Peer::is_acknowledged);
+        if arrived {
             core.settle();
         }
         let end = match (self.ended, self.left) {
@@ -309,7 +331,7 @@ impl Tap {
             opening.witness.told(end, None, 0);
         }
         let blame = core.dead_end.clone().unwrap_or(Cause::Client);
-        let written = core.down.written();
+        let written = (core.down.written(), arrived);
         for mut exchange in core.telling.drain(..).chain(core.awaiting.drain(..)) {
             exchange.abandon(end, written, self.left, &blame);
         }

@@ -255,17 +255,19 @@ impl Exchange {
     }
 
     /// The connection has ended. `end` is how it ended for the client, `written` how far the lane
-    /// to it got.
+    /// to it got, `arrived` whether its host has acknowledged all of that: who took a part of an
+    /// answer had not gone, only said that it would say no more.
     pub(super) fn abandon(
         &mut self,
         end: Outcome,
-        written: u64,
+        (written, arrived): (u64, bool),
         left: Option<Timestamp>,
         blame: &Cause,
     ) {
         let witness = &self.operation.witness;
         let bytes = written.saturating_sub(self.answer.start);
-        if self.answer.end > self.answer.start && bytes > 0 {
+        let some = self.answer.end > self.answer.start && bytes > 0;
+        if some {
             let bytes = bytes.min(self.answer.end - self.answer.start);
             let outcome = match self.outcome {
                 Outcome::Answered => Outcome::Partial,
@@ -274,7 +276,7 @@ impl Exchange {
             witness.told(outcome, self.status, bytes);
         }
         witness.told(end, None, 0);
-        if let Some(left) = left {
+        if let Some(left) = left.filter(|_| !(some && arrived)) {
             witness.client_left(left);
         }
         witness.blame(blame.clone());
