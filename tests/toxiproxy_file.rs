@@ -5,7 +5,9 @@ mod support;
 
 use std::fs;
 
-use support::process::{Firedrill, Process, firedrill, output};
+use rustix::process::Signal;
+use serde_json::json;
+use support::process::{Firedrill, Process, eventually, firedrill, output};
 use support::until;
 
 /// Starts `serve` with this file, which it refuses; answers what it said.
@@ -55,6 +57,47 @@ async fn proxies_of_a_toxiproxy_file_run() {
     assert!(proxies[2].listen.ends_with(":0"), "it never was anywhere");
 }
 
+/// What is read again is both files; what the API made of them stays.
+#[tokio::test]
+async fn reading_again_reads_both_files() {
+    let list =
+        |listen: &str| json!([{"name": "redis", "listen": listen, "upstream": "localhost:6379"}]);
+    let any = "127.0.0.1:0";
+    let yaml = "proxies: [{ name: own, listen: 127.0.0.1:0, upstream: a:1 }]";
+    let firedrill = Firedrill::with_toxiproxy(&list(any).to_string(), yaml).await;
+    let delay = json!({"name": "redis/slow", "proxies": ["redis"], "direction": "upstream",
+        "ttl": "forever", "fault": {"delay": {"latency": "1s"}}});
+    firedrill.api.create_rule(&delay).await.unwrap();
+    let before = firedrill.proxy("redis").await;
+    firedrill.process.signal(Signal::HUP);
+    until("it is read again", || {
+        firedrill.process.log().contains("reloaded").then_some(())
+    })
+    .await;
+    assert_eq!(firedrill.proxy("redis").await, before, "it is the same");
+    assert_eq!(
+        firedrill.rule("redis/slow").await.proxies.unwrap(),
+        ["redis"]
+    );
+    let more = json!([list(any)[0], {"name": "more", "listen": any, "upstream": "b:1"}]);
+    fs::write(firedrill.path("toxiproxy.json"), more.to_string()).unwrap();
+    firedrill.process.signal(Signal::HUP);
+    eventually("the new one is there", async || {
+        firedrill.api.proxy("more").await.ok()
+    })
+    .await;
+    assert_eq!(firedrill.proxy("redis").await, before);
+    // A bad one changes nothing.
+    fs::write(firedrill.path("toxiproxy.json"), "[{}]").unwrap();
+    firedrill.process.signal(Signal::HUP);
+    until("it is refused", || {
+        let said = "toxiproxy.json: [0].name: missing";
+        firedrill.process.log().contains(said).then_some(())
+    })
+    .await;
+    assert_eq!(firedrill.api.proxies().await.unwrap().items.len(), 3);
+}
+
 /// Whoever starts Toxiproxy without a file has proxies made by its API.
 #[tokio::test]
 async fn no_file_at_all_is_an_empty_one() {
@@ -96,7 +139,7 @@ async fn a_bad_file_is_refused_with_every_problem() {
     for expected in [
         "toxiproxy.json: [1].name: missing",
         "toxiproxy.json: [2]: json: cannot unmarshal number 7 into Go struct field Proxy.upstream of type string",
-        "toxiproxy.json: [3].listen: `127.0.0.1` is no address: the port is missing",
+        "toxiproxy.json: [3].listen: expected an address such as `127.0.0.1:7001`, found `127.0.0.1`",
         "toxiproxy.json: [4].name: there is a proxy `a` already",
         "toxiproxy.json: [5].listen: this address is taken by proxy `a`",
         "toxiproxy.json: [6].listen: this address is taken by `control.listen`",

@@ -13,11 +13,6 @@ use super::address::Address;
 use super::problem::{Problem, Problems};
 use crate::rules::Edge;
 
-/// More than any name needs.
-const MOST_NAME: usize = 128;
-/// More than any address needs.
-const MOST_ADDRESS: usize = 300;
-
 /// Reads the first value of a body.
 ///
 /// # Errors
@@ -191,8 +186,9 @@ impl ToxiproxyProxy {
     /// Lays it over `edge`, which has its name.
     ///
     /// # Errors
-    /// What can't be had here, though Toxiproxy would take it.
-    pub fn lay_over(&self, mut edge: Edge) -> Result<Edge, String> {
+    /// What can't be had here, though Toxiproxy would take it: names and addresses that no file and
+    /// no body could have, so that neither could tell of it again.
+    pub fn lay_over(&self, mut edge: Edge) -> Result<Edge, Problem> {
         if let Some(listen) = &self.listen {
             edge.listen = with_host(listen);
         }
@@ -200,43 +196,32 @@ impl ToxiproxyProxy {
             edge.upstream.clone_from(upstream);
         }
         edge.enabled = self.enabled.unwrap_or(edge.enabled);
-        let plain = |text: &str| !text.contains(|c: char| c.is_control());
-        let name = &edge.name;
-        if name.len() > MOST_NAME || name.contains('/') || !plain(name) {
-            return Err(format!(
-                "a name has at most {MOST_NAME} bytes, no slash and no control characters"
-            ));
+        let ends = Edge::new(&edge.name, &edge.listen, &edge.upstream);
+        match super::edge_from_json(&super::edge_to_json(&ends)) {
+            Ok(_) => Ok(edge),
+            Err(problems) => Err(first(problems)),
         }
-        for (key, address) in [("listen", &edge.listen), ("upstream", &edge.upstream)] {
-            if address.len() > MOST_ADDRESS || !plain(address) {
-                return Err(format!("{key} is no address"));
-            }
-        }
-        let ends = Address::parse(&edge.listen)
-            .ok()
-            .zip(Address::parse(&edge.upstream).ok());
-        if ends.is_some_and(|(own, upstream)| own.receives(&upstream)) {
-            return Err(
-                "upstream is the proxy's own address: it would dial itself for ever".to_owned(),
-            );
-        }
-        Ok(edge)
     }
 
-    /// The proxy, with all else at its default; `None` where something is missing.
-    fn edge(&self) -> Option<Result<Edge, String>> {
-        let edge = Edge::new(self.name.as_ref()?, &with_host(""), self.upstream.as_ref()?);
-        Some(self.lay_over(edge))
-    }
-
-    /// The same for one that has all that is needed.
+    /// The proxy, with all else at its default, where nothing is [missing](Self::missing).
     ///
     /// # Errors
     /// See [`ToxiproxyProxy::lay_over`].
-    pub fn to_edge(&self) -> Result<Edge, String> {
-        self.edge()
-            .unwrap_or_else(|| Err("name or upstream is missing".to_owned()))
+    pub fn to_edge(&self) -> Result<Edge, Problem> {
+        let (name, upstream) = (self.name.as_deref(), self.upstream.as_deref());
+        let edge = Edge::new(
+            name.unwrap_or_default(),
+            &with_host(""),
+            upstream.unwrap_or_default(),
+        );
+        self.lay_over(edge)
     }
+}
+
+/// The first of some problems.
+fn first(problems: Problems) -> Problem {
+    let first = problems.list.into_iter().next();
+    first.unwrap_or_else(|| Problem::of_the_whole("it is not valid".to_owned(), None))
 }
 
 /// An address as Go listens on it: without a host it is every interface, without anything any port.
@@ -260,7 +245,7 @@ fn with_host(listen: &str) -> String {
 ///
 /// # Errors
 /// Everything that is wrong with it; then nothing is added.
-pub fn add_toxiproxy(config: &mut Config, path: &Path) -> Result<(), Problems> {
+pub(super) fn add(config: &mut Config, path: &Path) -> Result<(), Problems> {
     let file = path.display().to_string();
     let list = read_list(path, &file)?;
     let mut edges: Vec<Edge> = Vec::new();
@@ -269,11 +254,10 @@ pub fn add_toxiproxy(config: &mut Config, path: &Path) -> Result<(), Problems> {
         let known = || config.proxies.iter().chain(&edges);
         match proxy_of(item).and_then(|edge| is_free(&edge, config, known()).map(|()| edge)) {
             Ok(edge) => edges.push(edge),
-            Err((key, message)) => {
-                let dot = if key.is_empty() { "" } else { "." };
-                let path = format!("[{n}]{dot}{key}");
-                let whole = Problem::of_the_whole(message, None);
-                problems.push(Problem { path, ..whole });
+            Err(problem) => {
+                let dot = if problem.path.is_empty() { "" } else { "." };
+                let path = format!("[{n}]{dot}{}", problem.path);
+                problems.push(Problem { path, ..problem });
             }
         }
     }
@@ -306,15 +290,19 @@ fn read_list(path: &Path, file: &str) -> Result<Vec<Value>, Problems> {
     }
 }
 
-/// A key, and what is wrong there.
-type Wrong = (&'static str, String);
-
-fn proxy_of(item: &Value) -> Result<Edge, Wrong> {
-    let said = ToxiproxyProxy::read(item).map_err(|message| ("", message))?;
-    if let Some(missing) = said.missing() {
-        return Err((missing, "missing".to_owned()));
+fn proxy_of(item: &Value) -> Result<Edge, Problem> {
+    let said =
+        ToxiproxyProxy::read(item).map_err(|message| Problem::of_the_whole(message, None))?;
+    match said.missing() {
+        Some(missing) => Err(at(missing, "missing".to_owned())),
+        None => said.to_edge(),
     }
-    said.to_edge().map_err(|message| ("", message))
+}
+
+fn at(key: &str, message: String) -> Problem {
+    let path = key.to_owned();
+    let problem = Problem::of_the_whole(message, None);
+    Problem { path, ..problem }
 }
 
 /// Whether nothing else has the name or the address.
@@ -322,32 +310,29 @@ fn is_free<'e>(
     edge: &Edge,
     config: &Config,
     known: impl Iterator<Item = &'e Edge>,
-) -> Result<(), Wrong> {
-    let own = Address::parse(&edge.listen).map_err(|hint| {
-        let hint = hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-        ("listen", format!("`{}` is no address{hint}", edge.listen))
-    })?;
-    let clashes = |listen: &str| Address::parse(listen).is_ok_and(|other| other.clashes(&own));
+) -> Result<(), Problem> {
+    let own = Address::parse(&edge.listen).ok();
+    let clashes = |listen: &str| {
+        let both = own.as_ref().zip(Address::parse(listen).ok());
+        both.is_some_and(|(own, other)| other.clashes(own))
+    };
+    let taken = |whose: &str| Err(at("listen", format!("this address is taken by {whose}")));
     for other in known {
         if other.name == edge.name {
-            return Err(("name", format!("there is a proxy `{}` already", edge.name)));
-        }
-        if clashes(&other.listen) {
-            return Err((
-                "listen",
-                format!("this address is taken by proxy `{}`", other.name),
+            return Err(at(
+                "name",
+                format!("there is a proxy `{}` already", edge.name),
             ));
         }
-    }
-    let control = Some(("control.listen", config.control.listen.as_str()));
-    let metrics = config
-        .metrics
-        .as_ref()
-        .map(|m| ("metrics.listen", m.listen.as_str()));
-    for (whose, listen) in control.into_iter().chain(metrics) {
-        if clashes(listen) {
-            return Err(("listen", format!("this address is taken by `{whose}`")));
+        if clashes(&other.listen) {
+            return taken(&format!("proxy `{}`", other.name));
         }
     }
-    Ok(())
+    if clashes(&config.control.listen) {
+        return taken("`control.listen`");
+    }
+    match &config.metrics {
+        Some(metrics) if clashes(&metrics.listen) => taken("`metrics.listen`"),
+        _ => Ok(()),
+    }
 }

@@ -28,7 +28,7 @@ pub enum StartError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// An address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
+    #[error("proxy `{proxy}`: can't listen on {address}: {source}")]
     Bind {
         /// The proxy's name.
         proxy: String,

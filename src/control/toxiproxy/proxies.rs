@@ -64,7 +64,9 @@ impl Asked {
         if let Some(missing) = said.missing() {
             return Err(Refusal::missing(missing));
         }
-        let edge = said.to_edge().map_err(bad)?;
+        let edge = said
+            .to_edge()
+            .map_err(|problem| Refusal::bad_body(&problem.to_string()))?;
         let name = edge.name.clone();
         let turn = self.control().supervisor.turn().await;
         if turn.find(&name).is_some() {
@@ -85,7 +87,9 @@ impl Asked {
         // What was read and is sent back changes nothing: port 0 stays port 0.
         let told = self.listen(&old);
         said.listen = said.listen.filter(|listen| *listen != told);
-        let edge = said.lay_over(Edge::clone(&old)).map_err(bad)?;
+        let edge = said
+            .lay_over(Edge::clone(&old))
+            .map_err(|problem| Refusal::bad_body(&problem.to_string()))?;
         self.allowed(&edge)?;
         turn.rearrange(Plan::put(edge), self.by.clone()).await?;
         let edge = self.edge(name)?;
@@ -186,7 +190,9 @@ impl Asked {
             }
         }
         for said in list {
-            let edge = said.to_edge().map_err(bad)?;
+            let edge = said
+                .to_edge()
+                .map_err(|problem| Refusal::bad_body(&problem.to_string()))?;
             let name = edge.name.clone();
             self.populate_one(edge).await?;
             done.push(name);

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Asked;
 use super::answer::{Refusal, answer};
 use super::toxic::{Sort, Toxic};
-use crate::config::{Fields, read_go};
+use crate::config::{self, Fields, read_go};
 use crate::operation::Direction;
 use crate::rules::{Edge, Rule};
 use crate::state::{Change, Defined, State};
@@ -60,9 +60,15 @@ fn rule(toxic: &Toxic, edge: &Edge) -> Result<Rule, Refusal> {
         );
         return Err(Refusal::bad_body(&why));
     }
-    match rule.fault.unsupported(edge.protocol) {
-        Some(invalid) => Err(Refusal::bad_body(&invalid.message)),
-        None => Ok(rule),
+    // What no file and no body could say, neither could tell of again.
+    let said = config::rule_to_json(&rule);
+    match config::rule_from_json(&said, std::slice::from_ref(edge)) {
+        Ok(_) => Ok(rule),
+        Err(problems) => {
+            let first = problems.list.first();
+            let why = first.map_or_else(String::new, ToString::to_string);
+            Err(Refusal::bad_body(&why))
+        }
     }
 }
 
@@ -170,11 +176,6 @@ fn made(said: &Value, there: impl Fn(&str) -> Option<bool>) -> Result<Toxic, Ref
         true => format!("{word}_{stream}"),
         false => name,
     };
-    if name.len() > 128 || name.contains(char::is_control) {
-        return Err(bad(
-            "a name has at most 128 bytes and no control characters".to_owned(),
-        ));
-    }
     if there(&name) == Some(true) {
         return Err(Refusal::toxic_exists());
     }
