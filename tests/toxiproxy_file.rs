@@ -71,7 +71,11 @@ async fn reading_again_reads_both_files() {
     let before = firedrill.proxy("redis").await;
     firedrill.process.signal(Signal::HUP);
     until("it is read again", || {
-        firedrill.process.log().contains("reloaded").then_some(())
+        firedrill
+            .process
+            .log()
+            .contains("is read again")
+            .then_some(())
     })
     .await;
     assert_eq!(firedrill.proxy("redis").await, before, "it is the same");

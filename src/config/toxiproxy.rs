@@ -245,7 +245,7 @@ fn with_host(listen: &str) -> String {
 ///
 /// # Errors
 /// Everything that is wrong with it; then nothing is added.
-pub(super) fn add(config: &mut Config, path: &Path) -> Result<(), Problems> {
+pub fn add_toxiproxy(config: &mut Config, path: &Path) -> Result<(), Problems> {
     let file = path.display().to_string();
     let list = read_list(path, &file)?;
     let mut edges: Vec<Edge> = Vec::new();
