@@ -4,6 +4,8 @@
 //! dead one when it is needed to heal. Nothing is retried here.
 
 mod error;
+mod events;
+mod lines;
 mod records;
 
 use std::io;
@@ -30,14 +32,20 @@ use crate::clock;
 use crate::config;
 use crate::evidence::Filter;
 use crate::tls;
-use crate::wire::{ErrorBody, Healed, List, PartitionItem, ProxyItem, RuleItem, Status};
+use crate::wire::{
+    ErrorBody, Healed, Heartbeat, List, PartitionItem, ProxyItem, Reloaded, RuleItem, Status,
+};
 
 pub use error::ClientError;
+pub use events::{Events, News};
+use lines::Lines;
 pub use records::Records;
 
 /// Where `firedrill serve` listens when its file does not say.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:8474";
 
+/// The header with which a controller names itself.
+const CONTROLLER: &str = "firedrill-controller";
 /// For the connection, name resolution included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until an answer begins.
@@ -77,6 +85,7 @@ pub struct Client {
     bearer: Option<HeaderValue>,
     /// Where the URL says `https`.
     tls: Option<Arc<tls::Client>>,
+    controller: Option<HeaderValue>,
 }
 
 impl std::fmt::Debug for Client {
@@ -159,7 +168,18 @@ impl Client {
             prefix: uri.path().trim_end_matches('/').to_owned(),
             bearer: bearer.transpose()?,
             tls,
+            controller: None,
         })
+    }
+
+    /// The same, whose changes are this controller's.
+    ///
+    /// # Errors
+    /// When that can't be sent as a name.
+    pub fn controlled_by(mut self, name: &str) -> Result<Self, ClientError> {
+        let value = HeaderValue::from_str(name).map_err(|_| ClientError::Controller)?;
+        self.controller = Some(value);
+        Ok(self)
     }
 
     /// As given to [`Client::new`].
@@ -342,6 +362,33 @@ impl Client {
         self.json(Method::POST, "/v1/heal", None).await
     }
 
+    /// Reads the file again, and applies what is different.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reload(&self) -> Result<Reloaded, ClientError> {
+        self.json(Method::POST, "/v1/reload", None).await
+    }
+
+    /// Says that the controller is still there.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn heartbeat(&self) -> Result<Heartbeat, ClientError> {
+        self.json(Method::POST, "/v1/heartbeat", None).await
+    }
+
+    /// The changes after the generation `since`, as far as they are kept; with `follow`, then each
+    /// as it is made, until the process stops.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn events(&self, since: u64, follow: bool) -> Result<Events, ClientError> {
+        let path = format!("/v1/events?since={since}&follow={follow}");
+        let answer = self.send(Method::GET, &path, None).await?;
+        Ok(Events::new(Lines::new(self.clone(), answer.into_body())))
+    }
+
     /// The records in memory, oldest first; open operations too.
     ///
     /// # Errors
@@ -390,7 +437,7 @@ impl Client {
         let query = pairs.collect::<Vec<_>>().join("&");
         let path = format!("/v1/evidence?{query}");
         let answer = self.send(Method::GET, &path, None).await?;
-        Ok(Records::new(self.clone(), answer.into_body()))
+        Ok(Records(Lines::new(self.clone(), answer.into_body())))
     }
 
     async fn json<T: DeserializeOwned>(
@@ -451,6 +498,9 @@ impl Client {
             .header(HOST, &self.authority);
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer);
+        }
+        if let Some(controller) = &self.controller {
+            request = request.header(CONTROLLER, controller);
         }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");

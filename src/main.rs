@@ -22,6 +22,9 @@ pub static ALLOCATOR_CONF: &[u8; 60] =
     b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
+    if cli::complete() {
+        return ExitCode::SUCCESS;
+    }
     let ended = Cli::try_parse().map_err(cli::usage).and_then(|cli| {
         start_logging(cli.log_level());
         cli::run(cli)

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use firedrill::evidence::Class;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use plane::Plane;
@@ -276,6 +277,92 @@ async fn a_reader_that_stops_reading_is_no_failure() {
     let output = running.wait_with_output().await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
+    plane.end().await;
+}
+
+/// A control plane that gives one answer to whatever it is asked; what it was asked.
+async fn answering(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(socket.read_u8().await.unwrap());
+        }
+        let length = answer.len();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}");
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn a_reload_says_what_became_of_what_is_different() {
+    let answer = r#"{"generation": 9, "changed": [{"sort": "rule", "name": "slow", "what": "made"}],
+                    "restart": ["control.listen"]}"#;
+    let (url, asked) = answering(answer).await;
+    let ran = run(&url, "reload --controller drill-7").await;
+    let head = asked.await.unwrap().to_lowercase();
+    assert!(head.starts_with("post /v1/reload http/1.1\r\n"), "{head}");
+    assert!(head.contains("firedrill-controller: drill-7\r\n"), "{head}");
+    insta::assert_snapshot!(String::from_utf8(ran.stdout).unwrap(), @r#"
+    reloaded; 1 changed (generation 9)
+    rule slow made
+    only after a restart: control.listen
+    "#);
+    let (url, _asked) = answering(answer).await;
+    let ran = run(&url, "reload --json").await;
+    let printed: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(printed, serde_json::from_str::<Value>(answer).unwrap());
+}
+
+#[tokio::test]
+async fn what_acts_by_a_schedule_says_when() {
+    let plane = Plane::start(None, &[]).await;
+    let line = "inject payment drop --at 10s --lasts 30s --every 5m --ramp-up 10s --for 1h";
+    let made = json(&plane, line).await;
+    insta::assert_snapshot!(made["schedule"], @r#"{"at":"10s","for":"30s","every":"5m","ramp_up":"10s"}"#);
+    assert_eq!(made["ttl"], "1h");
+    assert_eq!(made["active"], false);
+    let made = stdout(&plane, "partition checkout payment --at 1m --for forever").await;
+    assert!(
+        made.contains("begins ") && made.contains("until it is lifted"),
+        "{made}"
+    );
+    assert!(made.contains("cuts: payment\n"), "{made}");
+    let listed = stdout(&plane, "partition ls").await;
+    assert!(listed.contains("waits "), "{listed}");
+    let shown = stdout(&plane, "partition show checkout-payment").await;
+    assert!(shown.contains("schedule:\n  at: 1m\n"), "{shown}");
+    let on = stdout(&plane, "partition on checkout-payment --for 5m").await;
+    assert!(on.starts_with("checkout-payment: on, begins "), "{on}");
+    assert_eq!(
+        stdout(&plane, "partition rm checkout-payment").await,
+        "checkout-payment: deleted\n"
+    );
+    let none = stdout(&plane, "partition db checkout").await;
+    assert!(none.contains("cuts: db\n"), "{none}");
+    let none = stdout(&plane, "partition db payment").await;
+    assert!(none.contains("no proxy stands between them"), "{none}");
+    for (line, says) in [
+        (
+            "partition checkout nowhere",
+            "no proxy is from or to `nowhere`",
+        ),
+        ("partition --ring checkout,db", "ring"),
+        ("partition --random 1", "split"),
+        ("inject payment drop --at soon", "schedule.at"),
+    ] {
+        let refused = run(plane.client.url(), line).await;
+        let stderr = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{line}: {stderr}");
+        assert!(
+            stderr.contains(says) && stderr.contains("hint: "),
+            "{line}: {stderr}"
+        );
+    }
     plane.end().await;
 }
 

@@ -1,9 +1,11 @@
 //! `firedrill evidence`: a line for each operation, what each side saw.
 
 use clap::builder::PossibleValuesParser;
+use clap_complete::engine::ArgValueCompleter;
 use tokio::sync::mpsc;
 
 use super::Failure;
+use super::complete;
 use super::output::{Aligned, Output, clean, short};
 use super::status::clock_time;
 use super::targets::{self, Targets};
@@ -29,11 +31,11 @@ pub(super) struct Args {
     class: Option<String>,
 
     /// Only of this proxy
-    #[arg(long)]
+    #[arg(long, add = ArgValueCompleter::new(complete::proxies))]
     proxy: Option<String>,
 
     /// Only those that this rule or partition chose
-    #[arg(long)]
+    #[arg(long, add = ArgValueCompleter::new(complete::definitions))]
     rule: Option<String>,
 
     /// Only the last N

@@ -1,10 +1,13 @@
 //! `firedrill inject`: a rule in one line. Kinds and parameters come from the registry.
 
 use clap::builder::PossibleValuesParser;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::complete;
 use super::output::Output;
+use super::schedule::{Ramps, Schedule};
 use super::status::{fault, until};
 use super::targets::{self, Targets};
 use crate::faults::{self, KINDS, Kind, Param, Type};
@@ -17,20 +20,22 @@ use crate::wire::RuleItem;
 #[command(after_help = after_help())]
 pub(super) struct Args {
     /// The proxy on which it goes wrong
+    #[arg(add = ArgValueCompleter::new(complete::proxies))]
     proxy: String,
 
     /// What goes wrong; see below
+    #[arg(add = ArgValueCompleter::new(complete::kinds))]
     kind: String,
 
     /// The kind's parameters
-    #[arg(value_name = "KEY=VALUE")]
+    #[arg(value_name = "KEY=VALUE", add = ArgValueCompleter::new(complete::params))]
     params: Vec<String>,
 
     /// The chance of each operation, 0 to 1 [default: 1]
     #[arg(long, value_name = "P")]
     probability: Option<f64>,
 
-    /// How long, or `forever` [default: 10m]
+    /// How long in all, or `forever` [default: 10m]
     #[arg(long = "for", value_name = "TIME", value_parser = super::lifetime)]
     lifetime: Option<String>,
 
@@ -113,6 +118,12 @@ pub(super) struct Args {
     /// Select and record, but never inject
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    schedule: Schedule,
+
+    #[command(flatten)]
+    ramps: Ramps,
 }
 
 pub(super) async fn run(args: &Args, targets: &Targets, out: &Output) -> Result<(), Failure> {
@@ -144,7 +155,7 @@ fn text(made: &RuleItem) -> String {
     if made.dry_run {
         what += ", recorded only (dry run)";
     }
-    let until = until(made.enabled, made.standing.expires_at);
+    let until = until(made.enabled, &made.standing);
     let name = &made.name;
     format!("{name}: {what}, {until}\nlift it: firedrill rule off {name}")
 }
@@ -152,6 +163,9 @@ fn text(made: &RuleItem) -> String {
 /// The rule, but for its name.
 fn body(args: &Args, kind: &Kind) -> Result<Value, Failure> {
     let matcher = matcher(args)?;
+    let schedule = args
+        .schedule
+        .to_json(&args.ramps, args.lifetime.as_deref())?;
     let mut rule = json!({
         "name": null,
         "proxies": [args.proxy],
@@ -165,6 +179,7 @@ fn body(args: &Args, kind: &Kind) -> Result<Value, Failure> {
         ("direction", args.direction.clone().map(Value::from)),
         ("skip", args.skip.map(Value::from)),
         ("limit", args.limit.map(Value::from)),
+        ("schedule", schedule),
     ] {
         if let Some(value) = value {
             rule[key] = value;
@@ -342,6 +357,7 @@ Examples:
   firedrill inject payment response_loss --path '/authorize/*' --limit 1
   firedrill inject payment abort --path '/orders/{id}' --nth 1-2 --per identity
   firedrill inject orders-db reset --client 10.0.0.0/8 --bytes 64KiB
+  firedrill inject payment drop --at 10s --lasts 30s --every 5m --for 1h
 
 Kinds and their parameters:"
         .to_owned();

@@ -5,26 +5,33 @@
 
 mod ca;
 mod check;
+mod complete;
 mod completions;
 mod demo;
+mod events;
 mod evidence;
 mod failure;
 mod heal;
+mod heartbeat;
 mod inject;
+mod man;
 mod output;
 mod partition;
+mod reload;
 mod rule;
+mod schedule;
 mod schema;
 mod serve;
 mod status;
 mod targets;
+mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::client::DEFAULT_URL;
 use crate::units;
 
 pub use failure::Failure;
@@ -35,20 +42,8 @@ use targets::Targets;
 #[derive(Debug, Parser)]
 #[command(name = "firedrill", version, term_width = 80, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The control port of a running Firedrill; several act on all of them
-    #[arg(
-        long,
-        global = true,
-        env = "FIREDRILL_URL",
-        value_delimiter = ',',
-        default_value = DEFAULT_URL,
-        hide_env_values = true,
-        display_order = 900
-    )]
-    url: Vec<String>,
-
     #[command(flatten)]
-    tls: targets::Tls,
+    whom: targets::Whom,
 
     /// Print one JSON object (of records: one a line)
     #[arg(long, global = true, display_order = 901)]
@@ -81,21 +76,29 @@ enum Command {
     /// Drill on a small stack that comes with Firedrill
     Demo(demo::Args),
     /// Show proxies, rules and partitions, and how they stand
-    Status,
+    Status(status::Args),
     /// Make something go wrong on a proxy: make a rule and enable it
     Inject(Box<inject::Args>),
     /// List rules, show one, switch it, delete it
     Rule(rule::Args),
     /// Cut services from each other
-    Partition(partition::Args),
+    Partition(Box<partition::Args>),
     /// Disable every rule and every partition, at once
     Heal,
+    /// Read the file again, and apply what is different
+    Reload,
+    /// Show changes, and who made them
+    Events(events::Args),
+    /// Say that a controller is still there
+    Heartbeat(heartbeat::Args),
     /// Show what each side of an operation saw
     Evidence(evidence::Args),
     /// Print the JSON Schema of the file, or the OpenAPI document of the API
     Schema(schema::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
+    /// Print a manual page, or write all of them
+    Man(man::Args),
 }
 
 impl Cli {
@@ -111,13 +114,19 @@ impl Cli {
     }
 }
 
+/// Answers a shell that asks how a line could go on, if one does.
+#[must_use]
+pub fn complete() -> bool {
+    complete::answer()
+}
+
 /// Does what was asked for.
 ///
 /// # Errors
 /// A [`Failure`], for [`exit`].
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let out = Output::new(cli.json);
-    let targets = || Targets::new(&cli.url, &cli.tls);
+    let targets = || Targets::new(&cli.whom);
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args, &out),
@@ -125,11 +134,18 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Demo(args) => demo::run(&args, &out),
         Command::Schema(args) => schema::run(&args, &out),
         Command::Completions(args) => completions::run(&args, &out),
-        Command::Status => ask(status::run(&targets()?, &out)),
+        Command::Man(args) => man::run(&args, &out),
+        Command::Status(args) => ask(status::run(&args, &targets()?, &out)),
         Command::Inject(args) => ask(inject::run(&args, &targets()?, &out)),
         Command::Rule(args) => ask(rule::run(&args, &targets()?, &out)),
         Command::Partition(args) => ask(partition::run(&args, &targets()?, &out)),
         Command::Heal => ask(heal::run(&targets()?, &out)),
+        Command::Reload => ask(reload::run(&targets()?, &out)),
+        Command::Events(args) => ask(events::run(&args, &targets()?, &out)),
+        Command::Heartbeat(args) => {
+            let named = cli.whom.controller.is_some();
+            ask(heartbeat::run(&args, named, &targets()?, &out))
+        }
         Command::Evidence(args) => ask(evidence::run(args, &targets()?, &out)),
     }
 }

@@ -1,5 +1,7 @@
 //! The only printer. Colour where a terminal is read, and never for meaning alone.
 
+mod screen;
+
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -7,6 +9,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
 use super::failure::{Failure, USAGE};
+
+pub(super) use screen::Screen;
 
 /// Where data goes, and in which form.
 #[derive(Debug, Clone, Copy)]

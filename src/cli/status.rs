@@ -12,36 +12,66 @@ use crate::units::format_duration;
 use crate::wire::{PartitionItem, ProxyItem, RuleItem, Standing, Status};
 
 /// So that a row of rules fits 80 columns.
-const FAULT_WIDTH: usize = 26;
+pub(super) const FAULT_WIDTH: usize = 26;
+/// The same of partitions.
+const BETWEEN_WIDTH: usize = 42;
 
-pub(super) async fn run(targets: &Targets, out: &Output) -> Result<(), Failure> {
+/// What `status` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With --watch: OP/S are the operations that ended each second, NEW what was
+injected since the line before. Ctrl-C ends it. Where stdout is no terminal,
+all is printed again and again; with --json one object a line.")]
+pub(super) struct Args {
+    /// Show it live, drawn anew in place
+    #[arg(long, short)]
+    watch: bool,
+
+    /// How often
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch", value_parser = period)]
+    every: Duration,
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    let period = crate::units::parse_duration(text).ok();
+    let period = period.filter(|period| *period >= Duration::from_millis(100));
+    period.ok_or_else(|| "expected a duration of `100ms` or more".to_owned())
+}
+
+pub(super) async fn run(args: &Args, targets: &Targets, out: &Output) -> Result<(), Failure> {
+    if args.watch {
+        return super::watch::run(args.every, targets, out).await;
+    }
     let answers = targets.ask(async |client| client.status().await).await;
     targets::print(out, answers, text)
 }
 
 fn text(status: &Status) -> String {
+    let sections = [
+        heading(status),
+        proxies_table(&status.proxies),
+        rules_table(&status.rules),
+        partitions_table(&status.partitions),
+    ];
+    sections.join("\n\n")
+}
+
+/// Which process that is, and how full its evidence.
+pub(super) fn heading(status: &Status) -> String {
     let Status {
         version,
         seed,
         generation,
         started,
-        proxies,
-        rules,
-        partitions,
         evidence,
+        ..
     } = status;
     let up = seconds(Timestamp::now().since(*started));
-    let sections = [
-        format!(
-            "firedrill {version}, up {up}, seed {seed}, generation {generation}\n\
-             evidence: {} of {} records, {} dropped",
-            evidence.records, evidence.capacity, evidence.dropped
-        ),
-        proxies_table(proxies),
-        rules_table(rules),
-        partitions_table(partitions),
-    ];
-    sections.join("\n\n")
+    format!(
+        "firedrill {version}, up {up}, seed {seed}, generation {generation}\n\
+         evidence: {} of {} records, {} dropped",
+        evidence.records, evidence.capacity, evidence.dropped
+    )
 }
 
 fn proxies_table(proxies: &[ProxyItem]) -> String {
@@ -85,19 +115,15 @@ pub(super) fn rules_table(rules: &[RuleItem]) -> String {
     table(header, &[4], rows)
 }
 
-fn partitions_table(partitions: &[PartitionItem]) -> String {
+/// All partitions, a line each.
+pub(super) fn partitions_table(partitions: &[PartitionItem]) -> String {
     if partitions.is_empty() {
         return "no partitions".to_owned();
     }
     let rows = partitions.iter().map(|p| {
-        let deaf = if p.deaf.is_empty() {
-            String::new()
-        } else {
-            format!(" (deaf: {})", p.deaf.join(","))
-        };
         [
             p.name.clone(),
-            format!("{}{deaf}", sides(p, ",")),
+            short(&cut(p), BETWEEN_WIDTH),
             p.mode.as_str().to_owned(),
             stands(p.enabled, &p.standing),
             p.standing.injected.to_string(),
@@ -105,6 +131,15 @@ fn partitions_table(partitions: &[PartitionItem]) -> String {
     });
     let header = ["PARTITION", "BETWEEN", "MODE", "STATE", "CUT"];
     table(header, &[4], rows)
+}
+
+/// `checkout | payment,orders (deaf: checkout)`
+pub(super) fn cut(partition: &PartitionItem) -> String {
+    let deaf = match &partition.deaf[..] {
+        [] => String::new(),
+        deaf => format!(" (deaf: {})", deaf.join(",")),
+    };
+    sides(partition, ",") + &deaf
 }
 
 /// `delay latency=150ms`, as it would be typed.
@@ -135,7 +170,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// `off`, `on`, `on 29s` (that long yet), `waits 29s` (for its schedule).
-fn stands(enabled: bool, standing: &Standing) -> String {
+pub(super) fn stands(enabled: bool, standing: &Standing) -> String {
     let left = |at: Timestamp| seconds(at.since(Timestamp::now()));
     match (
         enabled,
@@ -177,14 +212,19 @@ pub(super) fn sides(partition: &PartitionItem, comma: &str) -> String {
 }
 
 /// `until 12:00:30 UTC (30s from now)`, for what has just been made.
-pub(super) fn until(enabled: bool, expires: Option<Timestamp>) -> String {
-    match (enabled, expires) {
-        (false, _) => "off".to_owned(),
+pub(super) fn until(enabled: bool, standing: &Standing) -> String {
+    let moment = |at: Timestamp| {
+        let left = seconds(at.since(Timestamp::now()) + Duration::from_millis(500));
+        format!("{} UTC ({left} from now)", clock_time(at, 8))
+    };
+    let until = match (enabled, standing.expires_at) {
+        (false, _) => return "off".to_owned(),
         (true, None) => "until it is lifted".to_owned(),
-        (true, Some(at)) => {
-            let left = seconds(at.since(Timestamp::now()) + Duration::from_millis(500));
-            format!("until {} UTC ({left} from now)", clock_time(at, 8))
-        }
+        (true, Some(at)) => format!("until {}", moment(at)),
+    };
+    match (standing.active, standing.turns_at) {
+        (false, Some(at)) => format!("begins {}, {until}", moment(at)),
+        _ => until,
     }
 }
 

@@ -5,17 +5,48 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::failure::{Failure, USAGE};
 use super::output::Output;
-use crate::client::{Client, ClientError, Roots, Trust};
+use crate::client::{Client, ClientError, DEFAULT_URL, Roots, Trust};
 use crate::tls;
 
 /// Where the token comes from; an argument could be read by other users of the machine.
 const TOKEN: &str = "FIREDRILL_TOKEN";
 
+/// Whom a command asks, and as whom.
+#[derive(Debug, clap::Args)]
+pub(super) struct Whom {
+    /// The control port of a running Firedrill; several act on all of them
+    #[arg(
+        long,
+        global = true,
+        env = "FIREDRILL_URL",
+        value_delimiter = ',',
+        default_value = DEFAULT_URL,
+        hide_env_values = true,
+        display_order = 900
+    )]
+    pub(super) url: Vec<String>,
+
+    /// The controller whose changes these are; what a silent one set is lifted
+    /// where the file says so
+    #[arg(
+        long,
+        global = true,
+        env = "FIREDRILL_CONTROLLER",
+        value_name = "NAME",
+        hide_env_values = true,
+        display_order = 901
+    )]
+    pub(super) controller: Option<String>,
+
+    #[command(flatten)]
+    tls: Tls,
+}
+
 /// How control ports that speak TLS are met. The words are curl's.
 #[derive(Debug, clap::Args)]
-pub(super) struct Tls {
+struct Tls {
     /// Trust the CAs in this PEM file, for `https` URLs, instead of the system's
     #[arg(
         long,
@@ -98,13 +129,22 @@ pub(super) struct Targets(Vec<Client>);
 pub(super) type Answers<T> = Vec<(String, Result<T, ClientError>)>;
 
 impl Targets {
-    pub(super) fn new(urls: &[String], tls: &Tls) -> Result<Self, Failure> {
+    /// Each once, however often it is named.
+    pub(super) fn new(whom: &Whom) -> Result<Self, Failure> {
         let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
-        let trust = tls.trust()?;
-        let clients = urls
-            .iter()
-            .map(|url| Client::trusting(url.trim(), token.as_deref(), trust.clone()));
-        Ok(Self(clients.collect::<Result<_, _>>()?))
+        let trust = whom.tls.trust()?;
+        let mut clients: Vec<Client> = Vec::with_capacity(whom.url.len());
+        for url in whom.url.iter().map(|url| url.trim()) {
+            if clients.iter().any(|client| client.url() == url) {
+                continue;
+            }
+            let client = Client::trusting(url, token.as_deref(), trust.clone())?;
+            clients.push(match &whom.controller {
+                Some(name) => client.controlled_by(name)?,
+                None => client,
+            });
+        }
+        Ok(Self(clients))
     }
 
     pub(super) fn clients(&self) -> &[Client] {
@@ -157,6 +197,10 @@ pub(super) fn print<T: Serialize>(
         out.object(&json!({ "targets": targets }))?;
     }
     let mut failed = false;
+    let all_wrong = answers.iter().all(|(_, answer)| match answer {
+        Ok(_) => false,
+        Err(error) => error.is_usage(),
+    });
     for (url, answer) in answers {
         match answer {
             Ok(value) if !out.json => out.text(&format!("{url}:\n{}\n", text(&value)))?,
@@ -167,7 +211,12 @@ pub(super) fn print<T: Serialize>(
             }
         }
     }
-    if failed { Err(Failure::said()) } else { Ok(()) }
+    match (failed, all_wrong) {
+        (false, _) => Ok(()),
+        (true, false) => Err(Failure::said()),
+        // Then it was not they.
+        (true, true) => Err(Failure::Said(USAGE)),
+    }
 }
 
 /// Says on stderr what went wrong at one of several targets.
@@ -191,14 +240,20 @@ pub(super) fn say(url: &str, error: ClientError) {
     }
 }
 
-fn target<T: Serialize>((url, answer): &(String, Result<T, ClientError>)) -> Value {
+/// What one of several targets answered, as data.
+pub(super) fn target<T: Serialize>((url, answer): &(String, Result<T, ClientError>)) -> Value {
     match answer {
         Ok(value) => json!({ "url": url, "result": value }),
-        Err(error) => json!({
-            "url": url,
-            "error": { "message": error.to_string(), "hint": error.hint() },
-        }),
+        Err(error) => refusal(url, error),
     }
+}
+
+/// What went wrong at one of several targets, as data.
+pub(super) fn refusal(url: &str, error: &ClientError) -> Value {
+    json!({
+        "url": url,
+        "error": { "message": error.to_string(), "hint": error.hint() },
+    })
 }
 
 /// Makes something under `name`, or under `name-2`, `name-3`, … if it is only a suggestion.

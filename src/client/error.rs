@@ -18,6 +18,9 @@ pub enum ClientError {
     /// This can't be sent as a token.
     #[error("the token has characters that no header may have")]
     Token,
+    /// This can't be sent as a controller's name.
+    #[error("the controller's name has characters that no header may have")]
+    Controller,
     /// Nobody answers there.
     #[error("can't connect to {url}: {source}")]
     Connect {
@@ -65,6 +68,7 @@ impl ClientError {
         match self {
             Self::Url { .. } => format!("such as {DEFAULT_URL}; set it with --url"),
             Self::Token => "check FIREDRILL_TOKEN".to_owned(),
+            Self::Controller => "name the run in plain characters, such as `drill-7`".to_owned(),
             Self::Connect { .. } => {
                 "is `firedrill serve` running? --url or FIREDRILL_URL says where".to_owned()
             }
@@ -84,8 +88,13 @@ impl ClientError {
     #[must_use]
     pub fn is_usage(&self) -> bool {
         match self {
-            Self::Url { .. } | Self::Token => true,
-            Self::Api { code, .. } => matches!(code.as_str(), "invalid" | "malformed" | "query"),
+            Self::Url { .. } | Self::Token | Self::Controller => true,
+            Self::Api { code, .. } => {
+                matches!(
+                    code.as_str(),
+                    "invalid" | "malformed" | "query" | "controller"
+                )
+            }
             Self::Connect { .. } | Self::Trust { .. } | Self::Protocol { .. } => false,
         }
     }

@@ -39,6 +39,7 @@ pub(super) fn routes(api: Api) -> Api {
              data is a number: so many are missing here.",
         )
         .query("since", "Those after this generation; absent: those to come", generation())
+        .query("follow", "`false`: those that are kept, and no more", json!({ "type": "boolean" }))
         .header("Last-Event-ID", "As `since`, where that is absent", generation())
         .streams::<EventItem>("text/event-stream", "Until the process stops");
     let heartbeat = Route::new("heartbeat", "A controller is still there")
@@ -60,19 +61,24 @@ async fn events(
         None => None,
         Some(value) => Some(number("Last-Event-ID", value.to_str().unwrap_or_default())?),
     };
+    let mut and_on = true;
     for (key, value) in pairs {
         match key.as_str() {
+            "follow" => and_on = flag("follow", &value)?,
             "since" => since = Some(number("since", &value)?),
             _ => {
                 let what = format!("there is no `{key}` here");
                 let failure = Failure::new(StatusCode::BAD_REQUEST, "query", what);
-                return Err(failure.hint("`since` is the generation after which events are wanted"));
+                return Err(failure.hint(
+                    "`since` is the generation after which events are wanted; `follow=false`: only \
+                     those that are kept",
+                ));
             }
         }
     }
     let (sender, events) = mpsc::channel(WAITING);
     let context = Arc::clone(&app.context);
-    tokio::spawn(async move { follow(&context, since, sender).await });
+    tokio::spawn(async move { follow(&context, since, and_on, sender).await });
     let kind = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::CACHE_CONTROL, "no-store"),
@@ -87,8 +93,25 @@ fn number(key: &str, value: &str) -> Result<u64, Failure> {
     })
 }
 
-/// Ends when the reader has gone, or the process stops.
-async fn follow(context: &Context, since: Option<u64>, sender: mpsc::Sender<Bytes>) -> Option<()> {
+fn flag(key: &str, value: &str) -> Result<bool, Failure> {
+    match value {
+        "true" | "" => Ok(true),
+        "false" => Ok(false),
+        _ => {
+            let what = format!("`{key}` is true or false, not {value:?}");
+            let failure = Failure::new(StatusCode::BAD_REQUEST, "query", what);
+            Err(failure.hint("`follow=false`: only those that are kept"))
+        }
+    }
+}
+
+/// Ends when the reader has gone, or the process stops; without `and_on`, with those that are kept.
+async fn follow(
+    context: &Context,
+    since: Option<u64>,
+    and_on: bool,
+    sender: mpsc::Sender<Bytes>,
+) -> Option<()> {
     let mut subscription = context.state.subscribe();
     // The head goes out with it, so that who asked knows that nothing will be missed.
     sender.send(ALIVE).await.ok()?;
@@ -102,6 +125,9 @@ async fn follow(context: &Context, since: Option<u64>, sender: mpsc::Sender<Byte
         }
         next = event.generation + 1;
         sender.send(sent(&event)).await.ok()?;
+    }
+    if !and_on {
+        return None;
     }
     loop {
         let changed = context.state.changed();
