@@ -289,3 +289,29 @@ async fn events_are_followed_as_they_come() {
         "the stream has ended"
     );
 }
+
+#[tokio::test]
+async fn a_heartbeat_ends_with_the_script_that_started_it() {
+    let one = instance(&[("checkout", "payment")]).await;
+    let mut script = support::process::program("sh", "dash");
+    script
+        .args(["-c", "$BIN heartbeat --every 20ms & echo $!; wait"])
+        .env("BIN", env!("CARGO_BIN_EXE_firedrill"))
+        .env("FIREDRILL_URL", &one.url)
+        .env("FIREDRILL_CONTROLLER", "drill-7")
+        .stdout(std::process::Stdio::piped());
+    let mut script = support::process::Process::spawn(&mut script);
+    let pid = support::until("its process is told", || {
+        script.said().trim().parse::<u32>().ok()
+    });
+    let stat = format!("/proc/{}/stat", pid.await);
+    // Ended: gone, or only waiting for somebody to be told.
+    let ended = || match std::fs::read_to_string(&stat) {
+        Ok(stat) => stat.rsplit(')').next().unwrap().trim().starts_with('Z'),
+        Err(_) => true,
+    };
+    assert!(!ended());
+    script.signal(Signal::KILL);
+    script.end().await;
+    support::until("the heartbeat ends", || ended().then_some(())).await;
+}

@@ -13,13 +13,13 @@ use crate::units::parse_duration;
 #[command(after_help = "\
 Example, in a script:
   export FIREDRILL_CONTROLLER=drill-$$
-  firedrill heartbeat --every 5s & trap 'kill %1' EXIT
+  firedrill heartbeat --every 5s &
   firedrill inject payment drop --for 1h
 
 Where the file has `control: { heartbeat: 15s }`, what a controller set is
 lifted once it was silent for that long.")]
 pub(super) struct Args {
-    /// Again and again, until this command is ended
+    /// Again and again, until this command or what started it is ended
     #[arg(long, value_name = "TIME", value_parser = period)]
     every: Option<Duration>,
 }
@@ -48,7 +48,9 @@ pub(super) async fn run(
             None => format!("{}: nobody waits for it", beat.controller),
         });
     };
-    loop {
+    // A script that was killed can't end it, and its faults shall not outlive it.
+    let parent = rustix::process::getppid();
+    while rustix::process::getppid() == parent {
         // One that can't be reached now may be in time the next time.
         for (url, answer) in targets.ask(async |client| client.heartbeat().await).await {
             if let Err(error) = answer {
@@ -57,4 +59,5 @@ pub(super) async fn run(
         }
         clock::sleep(every).await;
     }
+    Ok(())
 }

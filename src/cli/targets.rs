@@ -201,9 +201,13 @@ pub(super) fn print<T: Serialize>(
         Ok(_) => false,
         Err(error) => error.is_usage(),
     });
+    let mut apart = "";
     for (url, answer) in answers {
         match answer {
-            Ok(value) if !out.json => out.text(&format!("{url}:\n{}\n", text(&value)))?,
+            Ok(value) if !out.json => {
+                out.text(&format!("{apart}{url}:\n{}", text(&value)))?;
+                apart = "\n";
+            }
             Ok(_) => {}
             Err(error) => {
                 failed = true;

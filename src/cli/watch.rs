@@ -262,3 +262,63 @@ impl Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn status(done: u64, injected: u64, cut: u64) -> Status {
+        let item = |mut value: Value| {
+            let standing = json!({
+                "enabled": true, "ttl": null, "source": "api", "active": true, "generation": 1,
+                "expires_at": null, "selected": injected + 1, "injected": injected,
+            });
+            for (key, standing) in standing.as_object().unwrap() {
+                let keys = value.as_object_mut().unwrap();
+                keys.entry(key).or_insert_with(|| standing.clone());
+            }
+            value
+        };
+        let status = json!({
+            "version": "1.2.3", "seed": 42, "generation": 7, "started": clock::Timestamp::now(),
+            "proxies": [{
+                "name": "payment", "from": "checkout", "to": "payment", "enabled": true,
+                "listen": "127.0.0.1:7001", "upstream": "127.0.0.1:8001", "protocol": "http",
+                "connect_timeout": "5s", "max_connections": 10000, "source": "file",
+                "connections_total": 12, "connections_open": 3,
+                "operations": { "acknowledged": done, "unseen": 34 },
+            }],
+            "rules": [item(json!({
+                "name": "a-rule-whose-name-is-longer-than-any-column", "proxies": null,
+                "match": {}, "probability": 1.0, "skip": 0, "dry_run": false,
+                "fault": { "abort": { "status": 503, "headers": { "retry-after": "1" } } },
+            }))],
+            "partitions": [item(json!({
+                "name": "split", "between": [["checkout"], ["payment", "orders", "mail"]],
+                "mode": "blackhole", "selected": cut, "injected": cut,
+            }))],
+            "evidence": { "records": 12, "capacity": 100, "dropped": 0 },
+        });
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn what_is_new_stands_beside_what_is_known_within_80_columns() {
+        let mut known = Known::default();
+        let first = known.view(&status(10, 4, 0), &[]);
+        assert!(!first.contains('+'), "{first}");
+        let mut later = status(20, 7, 2);
+        later.started = known.last.as_ref().unwrap().1.started;
+        let text = known.view(&later, &[]);
+        assert!(text.contains("+3 of 3"), "{text}");
+        assert!(text.contains("+2 of 2"), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        let anew = known.view(&status(1, 0, 0), &[]);
+        assert!(!anew.contains('+'), "it was started anew: {anew}");
+    }
+}

@@ -247,7 +247,10 @@ fn arcs(ring: &[String], edges: &[(&str, &str)]) -> Result<Vec<Vec<String>>, &'s
     });
     match together.next() {
         Some(_) => Err("it knows only a part of the ring, and that part is no set of groups"),
-        None => Ok(groups),
+        None => {
+            groups.retain(|group| !group.is_empty());
+            Ok(groups)
+        }
     }
 }
 
@@ -309,22 +312,23 @@ fn report(made: Answers<Made>, targets: &Targets, out: &Output) -> Result<(), Fa
     }
     let refused = made.iter().any(|(_, made)| made.is_err());
     let mut still = Vec::new();
+    let mut said = Vec::new();
     let mut errors: Vec<(String, ClientError)> = Vec::new();
     for (url, made) in made {
         match made {
             Ok(Made::Yes(item, proxies)) => {
                 still.push(format!("{} at {url}", item.name));
-                if !refused && !out.json {
-                    out.text(&format!("{url}:\n{}\n", text(&item, &proxies)))?;
-                }
+                said.push(format!("{url}:\n{}", text(&item, &proxies)));
             }
-            Ok(Made::No(why)) if !refused && !out.json => out.text(&format!("{url}:\n{why}\n"))?,
-            Ok(Made::No(_)) => {}
+            Ok(Made::No(why)) => said.push(format!("{url}:\n{why}")),
             Err(error) => errors.push((url, error)),
         }
     }
     if !refused {
-        return Ok(());
+        return match out.json {
+            true => Ok(()),
+            false => out.text(&said.join("\n\n")),
+        };
     }
     let all_usage = errors.iter().all(|(_, error)| error.is_usage());
     for (url, error) in errors {
@@ -383,4 +387,29 @@ fn text(made: &PartitionItem, proxies: &[String]) -> String {
         made.mode.as_str(),
         until(made.enabled, &made.standing),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups(ring: &str, edges: &[(&str, &str)]) -> Result<Vec<String>, &'static str> {
+        let ring: Vec<_> = ring.chars().map(String::from).collect();
+        let groups = arcs(&ring, edges)?;
+        Ok(groups.into_iter().map(|group| group.concat()).collect())
+    }
+
+    #[test]
+    fn a_part_of_a_ring_is_groups_where_it_can_be() {
+        assert_eq!(
+            groups("abcde", &[("a", "b"), ("c", "d"), ("a", "x")]),
+            Ok(vec!["ab".to_owned(), "cd".to_owned()])
+        );
+        assert_eq!(
+            groups("abcde", &[("a", "c"), ("e", "a")]),
+            Ok(vec!["ea".to_owned(), "c".to_owned()])
+        );
+        // a hears b and b hears c, but a may not hear c: no groups say so.
+        assert!(groups("abcde", &[("a", "b"), ("b", "c"), ("a", "c")]).is_err());
+    }
 }
