@@ -301,8 +301,11 @@ async fn a_heartbeat_ends_with_the_script_that_started_it() {
         .env("FIREDRILL_CONTROLLER", "drill-7")
         .stdout(std::process::Stdio::piped());
     let mut script = support::process::Process::spawn(&mut script);
-    let pid = support::until("its process is told", || {
-        script.said().trim().parse::<u32>().ok()
+    let pid = support::until("it has begun", || {
+        let said = script.said();
+        let began = said.contains("drill-7: nobody waits for it");
+        let pid = said.lines().find_map(|line| line.parse::<u32>().ok());
+        pid.filter(|_| began)
     });
     let stat = format!("/proc/{}/stat", pid.await);
     // Ended: gone, or only waiting for somebody to be told.

@@ -41,23 +41,26 @@ pub(super) async fn run(
             "--controller NAME, or FIREDRILL_CONTROLLER, as with the changes",
         ));
     }
-    let Some(every) = args.every else {
-        let beats = targets.ask(async |client| client.heartbeat().await).await;
-        return targets::print(out, beats, |beat| match &beat.within {
-            Some(within) => format!("{}: the next within {within}", beat.controller),
-            None => format!("{}: nobody waits for it", beat.controller),
-        });
-    };
     // A script that was killed can't end it, and its faults shall not outlive it.
     let parent = rustix::process::getppid();
-    while rustix::process::getppid() == parent {
+    let beats = targets.ask(async |client| client.heartbeat().await).await;
+    targets::print(out, beats, |beat| match &beat.within {
+        Some(within) => format!("{}: the next within {within}", beat.controller),
+        None => format!("{}: nobody waits for it", beat.controller),
+    })?;
+    let Some(every) = args.every else {
+        return Ok(());
+    };
+    loop {
+        clock::sleep(every).await;
+        if rustix::process::getppid() != parent {
+            return Ok(());
+        }
         // One that can't be reached now may be in time the next time.
         for (url, answer) in targets.ask(async |client| client.heartbeat().await).await {
             if let Err(error) = answer {
                 targets::say(&url, error);
             }
         }
-        clock::sleep(every).await;
     }
-    Ok(())
 }
