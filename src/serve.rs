@@ -307,6 +307,7 @@ fn run_control(
         let context = Arc::clone(&api.context);
         let state = Arc::clone(&context.state);
         tokio::spawn(async move { state.keep_time().await });
+        tokio::spawn(control::retire(Arc::clone(&context)));
         let scraped = async {
             if let Some(metrics) = metrics {
                 control::serve_metrics(metrics, context, stop()).await;

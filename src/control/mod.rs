@@ -43,7 +43,7 @@ use routes::Api;
 
 pub use events::touched;
 pub use guard::Access;
-pub use metrics::metrics_app;
+pub use metrics::{metrics_app, retire};
 pub use port::Port;
 pub use reload::{Ask, NotReloaded};
 

@@ -273,15 +273,19 @@ impl Core {
             Body::None => !exchange.asked.head && !matches!(head.status, 204 | 304),
             _ => true,
         };
-        let edits = || way.edits.iter().filter(|(_, by)| !by.is_lifted());
-        let body = edits().rev().find_map(|(edit, _)| edit.body.clone());
+        // Looked at once: one may be lifted at any moment, and what is done is what is recorded.
+        let edits = way.edits.iter().filter(|(_, by)| !by.is_lifted());
+        let edits: Vec<_> = edits.collect();
+        let body = edits.iter().rev().find_map(|(edit, _)| edit.body.clone());
         let body = body.filter(|_| has_body);
-        let which = edits().map(|(edit, _)| &**edit);
-        let bytes = match edits().next() {
-            Some(_) => edit::head(bytes, which, body.as_ref().map(Bytes::len)).into(),
-            None => Bytes::copy_from_slice(bytes),
+        let bytes = match edits.is_empty() {
+            true => Bytes::copy_from_slice(bytes),
+            false => {
+                let which = edits.iter().map(|(edit, _)| &**edit);
+                edit::head(bytes, which, body.as_ref().map(Bytes::len)).into()
+            }
         };
-        for (_, receipt) in edits() {
+        for (_, receipt) in &edits {
             receipt.injected(Phase::Response);
         }
         self.down

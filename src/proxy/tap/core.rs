@@ -67,6 +67,8 @@ pub(super) struct Core {
     pub(super) dial_hold: Hold,
     /// Nothing goes on in this direction; once what went before has arrived, the connection ends so.
     pub(super) finale: Option<(Direction, End, Receipt)>,
+    /// An answer was cut: nothing goes to the client behind what is left of it.
+    pub(super) cut: bool,
     /// When bytes last went nowhere.
     pub(super) lost_at: Option<Instant>,
 }
@@ -100,6 +102,7 @@ impl Core {
             opening,
             dial_hold: action.unwrap_or_default().hold,
             finale: None,
+            cut: false,
             lost_at: None,
         }
     }
@@ -201,6 +204,8 @@ impl Core {
                 Direction::Downstream => self.fate = Some((then, Some(receipt))),
             }
         } else if let Some(end) = end {
+            self.cut |= direction == Direction::Downstream;
+            // A later one would end it before what this one lets pass has arrived.
             self.finale.get_or_insert((direction, end, receipt));
         }
         true
@@ -208,8 +213,7 @@ impl Core {
 
     /// Whether nothing more goes to the client behind what is on its way.
     pub(super) fn is_sunk(&self) -> bool {
-        let cut = matches!(self.finale, Some((Direction::Downstream, ..)));
-        self.fate.is_some() || self.client_gone || cut
+        self.fate.is_some() || self.client_gone || self.cut
     }
 
     /// Whether the client may be read.
