@@ -421,6 +421,7 @@ impl Client {
             class,
             proxy,
             rule,
+            before,
             limit,
         } = filter;
         let pairs = [
@@ -428,6 +429,7 @@ impl Client {
             ("class", class.map(|c| c.to_string())),
             ("proxy", proxy.clone()),
             ("rule", rule.clone()),
+            ("before", before.map(|id| id.to_string())),
             ("limit", limit.map(|n| n.to_string())),
             ("follow", follow.then(|| "true".to_owned())),
         ];

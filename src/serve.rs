@@ -54,7 +54,12 @@ impl Instance {
     /// # Errors
     /// A port that is taken, a file that can't be read or written: what, where and why.
     pub async fn start(config: Config, reload: Option<mpsc::Sender<Ask>>) -> anyhow::Result<Self> {
-        let seed = config.seed.unwrap_or_else(seed::choose);
+        let kept = match &config.control.state_file {
+            Some(file) => keep::read(file)?.map(|kept| (file, kept)),
+            None => None,
+        };
+        let same = kept.as_ref().map(|(_, kept)| kept.seed);
+        let seed = config.seed.or(same).unwrap_or_else(seed::choose);
         let state = Arc::new(State::new(seed, config.control.heartbeat));
         // A start is the step from a file that says nothing. Nobody listens yet: no proxy is ever
         // without its rules, nor with those that were switched off when all this ran last.
@@ -65,8 +70,8 @@ impl Instance {
             ..Plan::default()
         };
         let mut by = By::from(Source::File);
-        if let Some(file) = &config.control.state_file {
-            keep::restore(file, &config, &mut listening)?;
+        if let Some((file, kept)) = &kept {
+            keep::restore(file, kept, &config, &mut listening)?;
             by = By {
                 source: Source::Api,
                 who: Who::StateFile,

@@ -4,6 +4,7 @@
 //! wait. Nothing here touches a connection; connections compare generations with the next byte
 //! that they read, and whoever waits is woken by [`State::changed`].
 
+mod entry;
 mod events;
 mod model;
 mod timers;
@@ -289,8 +290,8 @@ impl State {
         Beside {
             generation: model.generation,
             edges: edges.collect(),
-            rules: model::beside(&model.rules),
-            partitions: model::beside(&model.partitions),
+            rules: entry::beside(&model.rules),
+            partitions: entry::beside(&model.partitions),
         }
     }
 

@@ -500,6 +500,28 @@ async fn evidence_is_filtered_and_followed_until_the_process_stops() {
     );
     assert!(body.contains("\"class\":\"never_delivered\""), "{body}");
 
+    // Page by page, from the last on.
+    let mut page = Filter {
+        limit: Some(1),
+        ..Filter::default()
+    };
+    let mut paged = Vec::new();
+    loop {
+        let records = client.evidence(&page).await.unwrap();
+        let records = records.collect().await.unwrap();
+        let Some(first) = records.first() else { break };
+        paged.push(first.class);
+        page.before = Some(first.id);
+    }
+    assert_eq!(
+        paged,
+        [Class::NeverDelivered, Class::Unknown, Class::Unseen]
+    );
+    for query in ["before=x", "before=1-1&follow"] {
+        let get = format!("GET /v1/evidence?{query} HTTP/1.1\nHost: HOST\n\n");
+        refused(&plane, &get, 400).await;
+    }
+
     let payment = Filter {
         proxy: Some("payment".to_owned()),
         ..Filter::default()

@@ -288,6 +288,10 @@ async fn what_the_api_made_is_there_after_a_kill() {
     };
     let ((rules, proxies, _), (then, others, _)) = (told(&after), told(&before));
     assert_eq!((rules, proxies), (then, others));
+    assert_eq!(
+        after.seed, before.seed,
+        "what is drawn by chance stays as it was"
+    );
     let turns = |status: &firedrill::wire::Status| status.partitions[0].standing.turns_at.unwrap();
     let (was, is) = (turns(&before), turns(&after));
     assert!(
@@ -333,7 +337,7 @@ async fn a_state_file_that_can_not_be_read_starts_nothing() {
             "version 2",
         ),
         (
-            r#"{"version": 1, "proxies": [], "rules": [{"definition": {"name": "x"}}], "partitions": []}"#,
+            r#"{"version": 1, "seed": 1, "proxies": [], "rules": [{"definition": {"name": "x"}}], "partitions": []}"#,
             "rules[0]",
         ),
     ] {

@@ -10,7 +10,7 @@ use super::output::{Aligned, Output, clean, short};
 use super::status::clock_time;
 use super::targets::{self, Targets};
 use crate::client::ClientError;
-use crate::evidence::{Class, Client, Filter, Outcome, Record};
+use crate::evidence::{Class, Client, Filter, Outcome, Record, RecordId};
 
 /// What `evidence` takes.
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,10 @@ pub(super) struct Args {
     #[arg(long, add = ArgValueCompleter::new(complete::definitions))]
     rule: Option<String>,
 
+    /// Only those that began before the record of this id: the page before
+    #[arg(long, value_name = "ID", conflicts_with = "follow")]
+    before: Option<RecordId>,
+
     /// Only the last N
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -59,6 +63,7 @@ pub(super) async fn run(args: Args, targets: &Targets, out: &Output) -> Result<(
         class: args.class.as_deref().and_then(Class::find),
         proxy: args.proxy,
         rule: args.rule,
+        before: args.before,
         limit: args.limit,
     };
     if args.follow {

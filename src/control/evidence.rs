@@ -42,6 +42,11 @@ pub(super) fn routes(api: Api) -> Api {
             text(),
         )
         .query(
+            "before",
+            "Only those that began before the record of this id: the page before one that begins with it",
+            json!({ "type": "string", "pattern": "^[0-9a-f]{1,8}-[0-9]{1,19}$" }),
+        )
+        .query(
             "limit",
             "The last so many",
             json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }),
@@ -98,6 +103,10 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
                 })?;
                 filter.class = Some(class);
             }
+            "before" => {
+                let wrong = |why: &str| wrong("before", format!("`{value}`: {why}"));
+                filter.before = Some(value.parse().map_err(wrong)?);
+            }
             "limit" => {
                 let limit = value.parse();
                 let wrong = |_| wrong("limit", format!("`{value}` is not a number of records"));
@@ -112,9 +121,13 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
             }
             _ => {
                 return Err(wrong(&key, format!("there is no filter `{key}`"))
-                    .hint("the filters are id, class, proxy, rule and limit; and follow"));
+                    .hint("the filters are id, class, proxy, rule, before and limit; and follow"));
             }
         }
+    }
+    if follow && filter.before.is_some() {
+        let both = "`before` and `follow` do not go together".to_owned();
+        return Err(wrong("before", both).hint("what is to come is not before anything"));
     }
     Ok((filter, follow))
 }

@@ -36,7 +36,10 @@ pub(super) const REFUSALS: &[(u16, &str)] = &[
     (413, "`too_large`: the body is larger than it may be"),
     (415, "`not_json`: from a browser only JSON is taken"),
     (421, "`host`: `Host` is not a name of this control plane"),
-    (422, "`invalid`: something in the body is not as it must be"),
+    (
+        422,
+        "`invalid`, `invalid_file`: something in the body, or in the file that is read again, is not as it must be",
+    ),
     (429, "`too_many_attempts`: too many wrong tokens of late"),
     (503, "`busy`: too many streams are being followed"),
 ];

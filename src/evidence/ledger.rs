@@ -178,6 +178,9 @@ pub struct Filter {
     /// A rule or partition that chose the operation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// Only those that began before this one: the page before one that begins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<RecordId>,
     /// At most so many, the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -191,7 +194,9 @@ impl Filter {
         let identified = self.id.as_deref().is_none_or(|id| {
             record.identity.as_ref().is_some_and(|i| i.value == id) || record.id.to_string() == id
         });
+        let earlier = |before: RecordId| (record.id.run, record.id.n) < (before.run, before.n);
         identified
+            && self.before.is_none_or(earlier)
             && self.class.is_none_or(|class| record.class == class)
             && same(&self.proxy, &record.proxy)
             && self

@@ -26,6 +26,22 @@ impl fmt::Display for RecordId {
     }
 }
 
+/// As it is printed.
+impl std::str::FromStr for RecordId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let (run, n) = text.split_once('-')?;
+            Some(Self {
+                run: u32::from_str_radix(run, 16).ok()?,
+                n: n.parse().ok()?,
+            })
+        };
+        parse().ok_or("expected a record's id")
+    }
+}
+
 impl Serialize for RecordId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -35,14 +51,7 @@ impl Serialize for RecordId {
 impl<'de> Deserialize<'de> for RecordId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let parse = || {
-            let (run, n) = text.split_once('-')?;
-            Some(Self {
-                run: u32::from_str_radix(run, 16).ok()?,
-                n: n.parse().ok()?,
-            })
-        };
-        parse().ok_or_else(|| serde::de::Error::custom("expected a record's id"))
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -26,8 +26,10 @@ use crate::state::{Beside, Change, Defined, Restored, State, Stopping};
 const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     version: u32,
+    /// So that what is drawn by chance stays as it was, where the file gives no seed.
+    pub(super) seed: u64,
     proxies: Vec<Item>,
     rules: Vec<Item>,
     partitions: Vec<Item>,
@@ -47,7 +49,7 @@ struct Item {
 }
 
 impl Kept {
-    fn of(beside: &Beside) -> Self {
+    fn of(beside: &Beside, seed: u64) -> Self {
         fn item<T>(defined: &Defined<T>, to_json: impl Fn(&T) -> Value) -> Item {
             Item {
                 definition: to_json(&defined.definition),
@@ -66,6 +68,7 @@ impl Kept {
         let partitions = beside.partitions.iter();
         Self {
             version: VERSION,
+            seed,
             proxies: beside.edges.iter().map(proxy).collect(),
             rules: rules.map(|d| item(d, config::rule_to_json)).collect(),
             partitions: partitions
@@ -75,14 +78,14 @@ impl Kept {
     }
 }
 
-/// Adds to the plan of a start what was kept. `config` is what the file says now.
+/// What an earlier process kept; `None`: there was none.
 ///
 /// # Errors
 /// The state file can't be read, or does not hold what it should.
-pub(super) fn restore(path: &Path, config: &Config, plan: &mut Plan) -> anyhow::Result<()> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| in_vain(path)),
     };
     let kept: Kept = serde_json::from_str(&text).with_context(|| in_vain(path))?;
@@ -92,6 +95,20 @@ pub(super) fn restore(path: &Path, config: &Config, plan: &mut Plan) -> anyhow::
         in_vain(path),
         kept.version
     );
+    Ok(Some(kept))
+}
+
+/// Adds to the plan of a start what was kept in the file at `path`. `config` is what the operator's
+/// file says now.
+///
+/// # Errors
+/// Something in it is not as it must be.
+pub(super) fn restore(
+    path: &Path,
+    kept: &Kept,
+    config: &Config,
+    plan: &mut Plan,
+) -> anyhow::Result<()> {
     let file_says = |section: &str, name: &str| match section {
         "proxies" => find(&config.proxies, |e| e.name == name, config::edge_to_json),
         "rules" => find(&config.rules, |r| r.name == name, config::rule_to_json),
@@ -178,7 +195,7 @@ impl Keeper {
     /// It can't be written.
     pub(super) fn start(path: PathBuf, state: Arc<State>) -> anyhow::Result<Self> {
         let first = state.beside_the_file();
-        write(&path, &Kept::of(&first))
+        write(&path, &Kept::of(&first, state.seed()))
             .with_context(|| format!("control.state_file: can't write {}", path.display()))?;
         let (told, kept) = watch::channel(first.generation);
         let writing = tokio::spawn(async move {
@@ -192,7 +209,10 @@ impl Keeper {
                 let (state, file) = (Arc::clone(&state), path.clone());
                 let written = tokio::task::spawn_blocking(move || {
                     let beside = state.beside_the_file();
-                    (beside.generation, write(&file, &Kept::of(&beside)))
+                    (
+                        beside.generation,
+                        write(&file, &Kept::of(&beside, state.seed())),
+                    )
                 });
                 // It does not panic, and is not aborted while this task runs.
                 let Ok((generation, written)) = written.await else {
