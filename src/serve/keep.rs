@@ -88,13 +88,15 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| in_vain(path)),
     };
-    let kept: Kept = serde_json::from_str(&text).with_context(|| in_vain(path))?;
+    let kept: Value = serde_json::from_str(&text).with_context(|| in_vain(path))?;
+    // First: of another version the rest may be of another shape.
+    let version = &kept["version"];
     anyhow::ensure!(
-        kept.version == VERSION,
-        "{}: it is of version {}, and this Firedrill knows {VERSION}",
+        *version == VERSION,
+        "{}: it is of version {version}, and this Firedrill knows {VERSION}",
         in_vain(path),
-        kept.version
     );
+    let kept = serde_json::from_value(kept).with_context(|| in_vain(path))?;
     Ok(Some(kept))
 }
 
