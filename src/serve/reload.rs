@@ -3,12 +3,10 @@
 //! What the file says now is held against what it said before ([`super::plan`]); a file that does
 //! not load changes nothing.
 
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
@@ -20,6 +18,9 @@ use crate::control::{self, Ask, NotReloaded};
 use crate::proxy::Supervisor;
 use crate::state::{By, Source, State, Who};
 use crate::wire::Reloaded;
+
+/// Between two looks at the files.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Who writes a file does so in several steps; after the last of them comes such a pause.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -142,78 +143,61 @@ fn by_file(who: Who) -> By {
     }
 }
 
-/// Notices that files may have changed: themselves, the folders that they stand in, and where links
-/// lead.
+/// Notices that files have changed, by what the system says of them: which file a path leads to,
+/// through whatever links, when it was written and how long it is. Asked now and then, which works on
+/// every filesystem, and costs nothing where files beside them are written all the time.
 struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    noticed: mpsc::Receiver<()>,
-    files: Files,
-    folders: HashSet<PathBuf>,
+    /// `None`: it never notices anything.
+    files: Option<Files>,
+    seen: Vec<Stamp>,
 }
+
+/// Device, inode, length, and when it was written; `None`: it is not there.
+type Stamp = Option<(u64, u64, u64, Option<SystemTime>)>;
 
 impl Watch {
     fn none() -> Self {
         Self {
-            watcher: None,
-            noticed: mpsc::channel(1).1,
-            files: Files::default(),
-            folders: HashSet::new(),
+            files: None,
+            seen: Vec::new(),
         }
     }
 
     fn start(files: &Files) -> Self {
-        let (notice, noticed) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // That someone read it is no news; and one notice is as good as many.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                let _ = notice.try_send(());
-            }
-        });
-        let mut watch = Self {
-            watcher: watcher.inspect_err(warn).ok(),
-            noticed,
-            files: files.clone(),
-            folders: HashSet::new(),
-        };
-        watch.follow();
-        watch
+        Self {
+            seen: stamps(files),
+            files: Some(files.clone()),
+        }
     }
 
-    /// Watches the folder that each file stands in, and the one where it really is: editors and
-    /// Kubernetes put another file, or another link, in its place.
-    fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        let folder = |file: &Path| match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let really = |file| std::fs::canonicalize(file).ok().map(|file| folder(&file));
-        let both = |file| [Some(folder(file)), really(file)];
-        let folders: HashSet<_> = self.files.paths().flat_map(both).flatten().collect();
-        for left in self.folders.difference(&folders) {
-            // It may be gone already.
-            let _ = watcher.unwatch(left);
-        }
-        for new in folders.difference(&self.folders) {
-            if let Err(error) = watcher.watch(new, RecursiveMode::NonRecursive) {
-                warn(&error);
-            }
-        }
-        self.folders = folders;
-    }
-
-    /// Resolves when something happened to a file, and for a moment nothing more did. Cancel-safe.
+    /// Resolves when a file has changed, and for a moment did not change any more. Cancel-safe.
     async fn changed(&mut self) {
-        if self.noticed.recv().await.is_none() {
+        let Some(files) = &self.files else {
             return std::future::pending().await;
+        };
+        loop {
+            clock::sleep(LOOK).await;
+            let mut now = stamps(files);
+            if now == self.seen {
+                continue;
+            }
+            loop {
+                clock::sleep(PAUSE).await;
+                let later = stamps(files);
+                if later == now {
+                    self.seen = now;
+                    return;
+                }
+                now = later;
+            }
         }
-        while let Some(Some(())) = clock::within(PAUSE, self.noticed.recv()).await {}
-        self.follow();
     }
 }
 
-fn warn(error: &notify::Error) {
-    tracing::warn!(%error, "the file can't be watched; SIGHUP and POST /v1/reload still read it");
+fn stamps(files: &Files) -> Vec<Stamp> {
+    let stamp = |file| {
+        let found = std::fs::metadata(file).ok()?;
+        Some((found.dev(), found.ino(), found.len(), found.modified().ok()))
+    };
+    files.paths().map(stamp).collect()
 }
