@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
 use crate::proxy::{Plan, Supervisor, Workers};
 use crate::seed;
-use crate::state::{By, Change, Source, State, Who};
+use crate::state::{By, Change, Draft, Source, State, Who};
 
 use keep::Keeper;
 use reload::Reloader;
@@ -63,20 +63,22 @@ impl Instance {
         let state = Arc::new(State::new(seed, config.control.heartbeat));
         // A start is the step from a file that says nothing. Nobody listens yet: no proxy is ever
         // without its rules, nor with those that were switched off when all this ran last.
-        let first = plan::plan(&Config::default(), &config, &state);
-        state.apply(first.changes(), Source::File)?;
-        let mut listening = Plan {
-            put: config.proxies.clone(),
-            ..Plan::default()
+        state.change(Source::File, |draft| {
+            let mut put = config.proxies.iter().cloned().map(Change::PutEdge);
+            put.try_for_each(|change| draft.apply(change))?;
+            plan::definitions(&Config::default(), &config, draft)
+        })?;
+        let (put, kept, by) = match &kept {
+            None => (config.proxies.clone(), Vec::new(), Source::File.into()),
+            Some((file, kept)) => {
+                let (put, kept) = keep::restore(file, kept, &config)?;
+                let by = By {
+                    source: Source::Api,
+                    who: Who::StateFile,
+                };
+                (put, kept, by)
+            }
         };
-        let mut by = By::from(Source::File);
-        if let Some((file, kept)) = &kept {
-            keep::restore(file, kept, &config, &mut listening)?;
-            by = By {
-                source: Source::Api,
-                who: Who::StateFile,
-            };
-        }
         let context = Arc::new(Context {
             ledger: Arc::new(Ledger::new(config.evidence.capacity)),
             metrics: Arc::new(Metrics::new()?),
@@ -106,7 +108,16 @@ impl Instance {
         };
         let workers = Workers::start().context("can't start the threads that carry connections")?;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&context), workers));
-        supervisor.rearrange(listening, by).await?;
+        let listening = Plan {
+            put,
+            ..Plan::default()
+        };
+        let also = |draft: &mut Draft| kept.into_iter().try_for_each(|kept| draft.apply(kept));
+        supervisor
+            .turn()
+            .await
+            .rearrange_with(listening, by, also)
+            .await?;
         for edge in context.state.edges() {
             let (name, upstream) = (&edge.name, &edge.upstream);
             match supervisor.bound(name).filter(|_| edge.enabled) {

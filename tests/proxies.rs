@@ -12,7 +12,7 @@ use firedrill::client::ClientError;
 use firedrill::evidence::{Cause, Class, Outcome};
 use firedrill::proxy::{Plan, StartError};
 use firedrill::rules::{Edge, Protocol};
-use firedrill::state::{Change, Refused, Source};
+use firedrill::state::{Change, Draft, Refused, Source};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -227,20 +227,14 @@ async fn a_plan_is_one_change_and_addresses_go_from_one_proxy_to_another() {
     let plan = || Plan {
         put: vec![edge("a", b, one.addr), edge("d", a, two.addr)],
         remove: vec!["b".to_owned()],
-        also: vec![Change::AddRule(rule("delay", &latency(0)))],
         ..Plan::default()
     };
-    let stale = Plan {
-        read: Some(generation - 1),
-        ..plan()
+    let rearrange = async |also: Change| {
+        let turn = rig.supervisor.turn().await;
+        let also = |draft: &mut Draft| draft.apply(also);
+        turn.rearrange_with(plan(), Source::File, also).await
     };
-    let refused = rig.supervisor.rearrange(stale, Source::File).await;
-    assert!(matches!(refused, Err(StartError::Stale)));
-    let also = vec![Change::RemoveRule("nobody".to_owned())];
-    let refused = rig
-        .supervisor
-        .rearrange(Plan { also, ..plan() }, Source::File)
-        .await;
+    let refused = rearrange(Change::RemoveRule("nobody".to_owned())).await;
     assert!(matches!(
         refused,
         Err(StartError::Refused(Refused::NotFound("rule", _)))
@@ -249,11 +243,8 @@ async fn a_plan_is_one_change_and_addresses_go_from_one_proxy_to_another() {
     assert!(rig.supervisor.bound("d").is_none());
     Client::connect(a).await.expect("one").await;
 
-    let done = rig
-        .supervisor
-        .rearrange(plan(), Source::File)
-        .await
-        .unwrap();
+    let done = rearrange(Change::AddRule(rule("delay", &latency(0))));
+    let done = done.await.unwrap();
     assert_eq!(done, generation + 1, "all of it is one change");
     assert_eq!(rig.context.state.generation(), done);
     Client::connect(b).await.expect("one").await;

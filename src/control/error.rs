@@ -146,8 +146,6 @@ impl From<StartError> for Failure {
             StartError::Bind { .. } => Self::new(StatusCode::CONFLICT, "bind", error.to_string())
                 .at("listen")
                 .hint("choose another `listen`; port 0 takes any free one"),
-            StartError::Stale => Self::new(StatusCode::CONFLICT, "stale", error.to_string())
-                .hint("read it again, and try again"),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::clock;
 use crate::metrics::ProxyMeters;
 use crate::pipeline::{Context, Crossing};
 use crate::rules::Edge;
-use crate::state::{By, Change, Refused, Source, Stopping};
+use crate::state::{By, Change, Draft, Refused, Source, Stopping};
 
 /// Why a plan was not carried out, nor any part of it.
 #[derive(Debug, thiserror::Error)]
@@ -37,25 +37,18 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// What it was worked out from is no longer in force.
-    #[error("something else has changed meanwhile")]
-    Stale,
 }
 
-/// What is to become of proxies, and what else is to change with them, in the same generation.
+/// What is to become of proxies, in one change.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Proxies as they shall be: new ones, or in place of those of their names. Connections end
     /// where the address, the upstream or the protocol becomes another one, or the proxy disabled.
     pub put: Vec<Edge>,
-    /// Proxies that shall be no more. No rule may name them once `also` is done.
+    /// Proxies that shall be no more. No rule may name them.
     pub remove: Vec<String>,
     /// Whether the connections of those removed are closed; else they go on without rules.
     pub close: bool,
-    /// What else changes.
-    pub also: Vec<Change>,
-    /// The generation that it was worked out from, if it must still be in force.
-    pub read: Option<u64>,
 }
 
 impl Plan {
@@ -66,14 +59,6 @@ impl Plan {
             put: vec![edge],
             ..Self::default()
         }
-    }
-
-    /// The steps that it takes in the state.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Change> {
-        let put = self.put.iter().cloned().map(Change::PutEdge);
-        let remove = self.remove.iter().cloned().map(Change::RemoveEdge);
-        put.chain(self.also.iter().cloned()).chain(remove).collect()
     }
 }
 
@@ -287,6 +272,20 @@ impl Turn<'_> {
     /// # Errors
     /// As there.
     pub async fn rearrange(&self, plan: Plan, by: impl Into<By>) -> Result<u64, StartError> {
+        self.rearrange_with(plan, by, |_| Ok(())).await
+    }
+
+    /// The same, and in the same change what `also` makes of the draft: once the proxies are put,
+    /// and before others are removed.
+    ///
+    /// # Errors
+    /// As there; those of `also` too.
+    pub async fn rearrange_with(
+        &self,
+        plan: Plan,
+        by: impl Into<By>,
+        also: impl FnOnce(&mut Draft) -> Result<(), Refused>,
+    ) -> Result<u64, StartError> {
         let mut wanted = Vec::new();
         for edge in &plan.put {
             wanted.push(match edge.enabled {
@@ -297,11 +296,11 @@ impl Turn<'_> {
         let sockets = self.prepare(&plan, wanted)?;
         let state = &self.supervisor.context.state;
         let generation = state.change(by, |draft| {
-            if plan.read.is_some_and(|read| read != draft.before()) {
-                return Err(StartError::Stale);
-            }
-            let mut changes = plan.changes().into_iter();
-            Ok(changes.try_for_each(|change| draft.apply(change))?)
+            let mut put = plan.put.iter().cloned().map(Change::PutEdge);
+            put.try_for_each(|change| draft.apply(change))?;
+            also(draft)?;
+            let mut remove = plan.remove.iter().cloned().map(Change::RemoveEdge);
+            remove.try_for_each(|change| draft.apply(change))
         })?;
         // From here on it must not wait: it could be given up half done.
         let gone = self.commit(plan, sockets);

@@ -18,7 +18,6 @@ use tokio::task::JoinHandle;
 
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Problems};
-use crate::proxy::Plan;
 use crate::rules::Edge;
 use crate::state::{Beside, Change, Defined, Restored, State, Stopping};
 
@@ -100,8 +99,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Kept>> {
     Ok(Some(kept))
 }
 
-/// Adds to the plan of a start what was kept in the file at `path`. `config` is what the operator's
-/// file says now.
+/// What was kept in the file at `path`, where `config` is what the operator's file says now: all
+/// proxies, and the changes to rules and partitions.
 ///
 /// # Errors
 /// Something in it is not as it must be.
@@ -109,8 +108,7 @@ pub(super) fn restore(
     path: &Path,
     kept: &Kept,
     config: &Config,
-    plan: &mut Plan,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<(Vec<Edge>, Vec<Change>)> {
     let file_says = |section: &str, name: &str| match section {
         "proxies" => find(&config.proxies, |e| e.name == name, config::edge_to_json),
         "rules" => find(&config.rules, |r| r.name == name, config::rule_to_json),
@@ -139,17 +137,16 @@ pub(super) fn restore(
             let edge = config::edge_from_json(&item.definition);
             let edge = edge.map_err(|problems| wrong("proxies", n, problems))?;
             edges.retain(|e| e.name != edge.name);
-            edges.push(edge.clone());
-            plan.put.retain(|e| e.name != edge.name);
-            plan.put.push(edge);
+            edges.push(edge);
         }
     }
+    let mut changes = Vec::new();
     for (n, item) in kept.rules.iter().enumerate() {
         if counts("rules", item) {
             let rule = config::rule_from_json(&item.definition, &edges);
             let rule = rule.map_err(|problems| wrong("rules", n, problems))?;
             let rule = restored(rule, item);
-            plan.also.push(Change::RestoreRule(rule));
+            changes.push(Change::RestoreRule(rule));
         }
     }
     for (n, item) in kept.partitions.iter().enumerate() {
@@ -157,10 +154,10 @@ pub(super) fn restore(
             let partition = config::partition_from_json(&item.definition, &edges);
             let partition = partition.map_err(|problems| wrong("partitions", n, problems))?;
             let partition = restored(partition, item);
-            plan.also.push(Change::RestorePartition(partition));
+            changes.push(Change::RestorePartition(partition));
         }
     }
-    Ok(())
+    Ok((edges, changes))
 }
 
 fn in_vain(path: &Path) -> String {

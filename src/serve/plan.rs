@@ -1,58 +1,63 @@
 //! What has to change so that what runs is what a file says.
+//!
+//! The step is one from what the file said before, which is in force but for what was changed
+//! meanwhile by other ways: what it says the same as before is left as it stands.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::config::Config;
 use crate::proxy::Plan;
-use crate::rules::Rule;
-use crate::state::{Change, State};
+use crate::rules::{Edge, Rule};
+use crate::state::{Change, Draft, Refused};
 
-/// The step from what a file said, which is in force but for what was changed meanwhile by other
-/// ways, to what it says. What it says the same as before is left as it stands.
-pub(super) fn plan(old: &Config, new: &Config, state: &State) -> Plan {
+/// The step for proxies. `known`: those that there are.
+pub(super) fn proxies(old: &Config, new: &Config, known: &[Arc<Edge>]) -> Plan {
     let put = new.proxies.iter();
     let put = put.filter(|edge| !old.proxies.contains(edge)).cloned();
-    let (now, known) = (names(&new.proxies, |e| &e.name), state.edges());
-    let known = names(&known, |e| &e.name);
+    let (now, known) = (names(&new.proxies, |e| &e.name), names(known, |e| &e.name));
     let gone = names(&old.proxies, |e| &e.name).into_iter();
     let remove = gone.filter(|name| !now.contains(name) && known.contains(name));
+    Plan {
+        put: put.collect(),
+        remove: remove.map(str::to_owned).collect(),
+        ..Plan::default()
+    }
+}
 
-    let mut also = Vec::new();
-    let (now, (_, known)) = (names(&new.rules, |r| &r.name), state.rules());
-    let known = names(&known, |d| &d.definition.name);
+/// The step for rules and partitions.
+///
+/// # Errors
+/// There would be too many.
+pub(super) fn definitions(old: &Config, new: &Config, draft: &mut Draft) -> Result<(), Refused> {
+    let now = names(&new.rules, |r| &r.name);
     for name in names(&old.rules, |r| &r.name) {
-        if !now.contains(name) && known.contains(name) {
-            also.push(Change::RemoveRule(name.to_owned()));
+        if !now.contains(name) && draft.rules().any(|d| d.definition.name == name) {
+            draft.apply(Change::RemoveRule(name.to_owned()))?;
         }
     }
-    let (now, (_, known)) = (names(&new.partitions, |p| &p.name), state.partitions());
-    let known = names(&known, |d| &d.definition.name);
+    let now = names(&new.partitions, |p| &p.name);
     for name in names(&old.partitions, |p| &p.name) {
-        if !now.contains(name) && known.contains(name) {
-            also.push(Change::RemovePartition(name.to_owned()));
+        if !now.contains(name) && draft.partitions().any(|d| d.definition.name == name) {
+            draft.apply(Change::RemovePartition(name.to_owned()))?;
         }
     }
     let same = |a: &Rule, b: &Rule| a.same_as(b) && a.enabled == b.enabled;
     for rule in &new.rules {
         if !old.rules.iter().any(|before| same(before, rule)) {
-            also.push(Change::PutRule(rule.clone()));
+            draft.apply(Change::PutRule(rule.clone()))?;
         }
     }
     for partition in &new.partitions {
         if !old.partitions.contains(partition) {
-            also.push(Change::PutPartition(partition.clone()));
+            draft.apply(Change::PutPartition(partition.clone()))?;
         }
     }
     let order = |rules: &[Rule]| rules.iter().map(|r| r.name.clone()).collect::<Vec<_>>();
     if order(&old.rules) != order(&new.rules) {
-        also.push(Change::OrderRules(order(&new.rules)));
+        draft.apply(Change::OrderRules(order(&new.rules)))?;
     }
-    Plan {
-        put: put.collect(),
-        remove: remove.map(str::to_owned).collect(),
-        also,
-        ..Plan::default()
-    }
+    Ok(())
 }
 
 fn names<T>(list: &[T], name: impl Fn(&T) -> &String) -> BTreeSet<&str> {

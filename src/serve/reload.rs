@@ -1,6 +1,6 @@
 //! Reads the file again: when it is told to, by the API or SIGHUP, and when the file has changed.
 //!
-//! What the file says now is held against what it said before ([`super::plan`]); a file that does
+//! What the file says now is held against what it said before (`plan`); a file that does
 //! not load changes nothing.
 
 use std::os::unix::fs::MetadataExt;
@@ -11,12 +11,12 @@ use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 
 use super::Files;
-use super::plan::{needs_restart, plan};
+use super::plan;
 use crate::clock;
 use crate::config::Config;
 use crate::control::{self, Ask, NotReloaded};
 use crate::proxy::Supervisor;
-use crate::state::{By, Source, State, Who};
+use crate::state::{By, Draft, Source, State, Who};
 use crate::wire::Reloaded;
 
 /// Between two looks at the files.
@@ -116,9 +116,11 @@ impl Reloader {
     ) -> Result<Reloaded, NotReloaded> {
         self.texts = texts(&self.files);
         let new = self.files.load()?;
-        let plan = plan(&self.config, &new, state);
-        let generation = supervisor.rearrange(plan, by).await?;
-        let restart = needs_restart(&self.config, &new);
+        let turn = supervisor.turn().await;
+        let proxies = plan::proxies(&self.config, &new, &state.edges());
+        let also = |draft: &mut Draft| plan::definitions(&self.config, &new, draft);
+        let generation = turn.rearrange_with(proxies, by, also).await?;
+        let restart = plan::needs_restart(&self.config, &new);
         self.config = new;
         let past = state.subscribe().past;
         let event = past.into_iter().find(|e| e.generation == generation);

@@ -83,7 +83,6 @@ impl From<StartError> for Refusal {
             StartError::Bind {
                 address, source, ..
             } => in_go(address, source),
-            StartError::Stale => error.to_string(),
         };
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
     }

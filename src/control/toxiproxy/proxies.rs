@@ -1,6 +1,7 @@
 //! Proxies: listed, made, changed, removed; populate and reset.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -9,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::Asked;
 use super::answer::{Refusal, answer};
 use super::toxic::Toxic;
-use super::toxics::rules_of;
+use super::toxics::remove_all;
 use crate::clock;
 use crate::config::{ToxiproxyProxy, read_go};
-use crate::proxy::{Plan, StartError};
+use crate::proxy::Plan;
 use crate::rules::Edge;
-use crate::state::Change;
+use crate::state::Draft;
 
 /// How long the name of an address may take to be resolved.
 const RESOLVING: std::time::Duration = std::time::Duration::from_secs(5);
@@ -96,63 +97,38 @@ impl Asked {
         Ok(answer(StatusCode::OK, &self.item(&edge)))
     }
 
-    /// The changes that take away all toxics of these proxies, and the generation that they are
-    /// worked out from.
-    fn without_toxics(&self, proxies: &[&str]) -> (u64, Vec<Change>) {
-        let state = self.state();
-        let read = state.generation();
-        let names = proxies.iter().flat_map(|proxy| rules_of(state, proxy));
-        (read, names.map(Change::RemoveRule).collect())
-    }
-
     pub(super) async fn delete_proxy(&self, name: &str) -> Result<Response, Refusal> {
         let turn = self.control().supervisor.turn().await;
-        loop {
-            turn.find(name).ok_or_else(Refusal::no_proxy)?;
-            let (read, also) = self.without_toxics(&[name]);
-            let plan = Plan {
-                remove: vec![name.to_owned()],
-                close: true,
-                also,
-                read: Some(read),
-                ..Plan::default()
-            };
-            match turn.rearrange(plan, self.by.clone()).await {
-                Err(StartError::Stale) => {}
-                done => {
-                    done?;
-                    return Ok(StatusCode::NO_CONTENT.into_response());
-                }
-            }
-        }
+        turn.find(name).ok_or_else(Refusal::no_proxy)?;
+        let plan = Plan {
+            remove: vec![name.to_owned()],
+            close: true,
+            ..Plan::default()
+        };
+        let also = |draft: &mut Draft| remove_all(draft, name);
+        turn.rearrange_with(plan, self.by.clone(), also).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     /// Every proxy enabled, no toxic left: one change, or none.
     pub(super) async fn reset(&self) -> Result<Response, Refusal> {
         let turn = self.control().supervisor.turn().await;
-        loop {
-            let edges = self.state().edges();
-            let names: Vec<_> = edges.iter().map(|edge| edge.name.as_str()).collect();
-            let (read, also) = self.without_toxics(&names);
-            let enabled = |edge: &Edge| Edge {
-                enabled: true,
-                ..edge.clone()
-            };
-            let disabled = edges.iter().filter(|edge| !edge.enabled);
-            let plan = Plan {
-                put: disabled.map(|edge| enabled(edge)).collect(),
-                also,
-                read: Some(read),
-                ..Plan::default()
-            };
-            match turn.rearrange(plan, self.by.clone()).await {
-                Err(StartError::Stale) => {}
-                done => {
-                    done?;
-                    return Ok(StatusCode::NO_CONTENT.into_response());
-                }
-            }
-        }
+        let edges = self.state().edges();
+        let disabled = edges.iter().filter(|edge| !edge.enabled);
+        let enabled = |edge: &Arc<Edge>| Edge {
+            enabled: true,
+            ..Edge::clone(edge)
+        };
+        let plan = Plan {
+            put: disabled.map(enabled).collect(),
+            ..Plan::default()
+        };
+        let also = |draft: &mut Draft| {
+            let mut names = edges.iter().map(|edge| &edge.name);
+            names.try_for_each(|name| remove_all(draft, name))
+        };
+        turn.rearrange_with(plan, self.by.clone(), also).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
     }
 
     /// Each in turn, until one fails; those before it stay.
@@ -210,22 +186,10 @@ impl Asked {
             return Ok(());
         }
         self.allowed(&edge)?;
-        loop {
-            let (read, also) = self.without_toxics(&[&name]);
-            let plan = Plan {
-                put: vec![edge.clone()],
-                also,
-                read: Some(read),
-                ..Plan::default()
-            };
-            match turn.rearrange(plan, self.by.clone()).await {
-                Err(StartError::Stale) => {}
-                done => {
-                    done?;
-                    return Ok(());
-                }
-            }
-        }
+        let also = |draft: &mut Draft| remove_all(draft, &name);
+        turn.rearrange_with(Plan::put(edge), self.by.clone(), also)
+            .await?;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use super::toxic::{Sort, Toxic};
 use crate::config::{self, Fields, read_go};
 use crate::operation::Direction;
 use crate::rules::{Edge, Rule};
-use crate::state::{Change, Defined, State};
+use crate::state::{Change, Defined, Draft, Refused, State};
 
 /// The toxics of a proxy that are in force: all of upstream, then all of downstream.
 pub(super) fn toxics_of<'r>(
@@ -27,12 +27,13 @@ pub(super) fn toxics_of<'r>(
     toxics
 }
 
-/// The rules that are toxics of a proxy, those that were healed too.
-pub(super) fn rules_of(state: &State, proxy: &str) -> Vec<String> {
-    let (_, rules) = state.rules();
-    let toxics = rules.iter().filter(|d| d.expires.is_none());
+/// Takes away all toxics of a proxy, those that were healed too.
+pub(super) fn remove_all(draft: &mut Draft, proxy: &str) -> Result<(), Refused> {
+    let toxics = draft.rules().filter(|d| d.expires.is_none());
     let toxics = toxics.filter(|d| Toxic::of_rule(&d.definition, proxy).is_some());
-    toxics.map(|d| d.definition.name.clone()).collect()
+    let names: Vec<_> = toxics.map(|d| d.definition.name.clone()).collect();
+    let mut changes = names.into_iter().map(Change::RemoveRule);
+    changes.try_for_each(|change| draft.apply(change))
 }
 
 fn named(toxics: Vec<Toxic>, name: &str) -> Result<Toxic, Refusal> {
