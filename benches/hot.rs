@@ -14,7 +14,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use firedrill::clock;
 use firedrill::config;
-use firedrill::evidence::{Ladder, Ledger, Outcome};
+use firedrill::evidence::{Digest, Ladder, Ledger, Outcome};
 use firedrill::metrics::Metrics;
 use firedrill::operation::{Direction, Facts, Request, Sni};
 use firedrill::pipeline::{Context, Crossing, Held, Session};
@@ -203,7 +203,7 @@ fn operations(c: &mut Criterion) {
                     let witness = &operation.witness;
                     let delivery = witness.deliver();
                     witness.sent(delivery);
-                    witness.request_ended(30);
+                    witness.request_ended(Digest(30), true);
                     witness.answered(delivery, Some(201));
                     witness.answer_bytes(delivery, RESPONSE.len());
                     witness.told(Outcome::Answered, Some(201), RESPONSE.len() as u64);

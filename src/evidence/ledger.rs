@@ -90,6 +90,12 @@ impl Ledger {
         attempts.begin(scope, identity, now)
     }
 
+    /// The caller has given up this attempt, of which more may still become known.
+    pub fn gave_up(&self, scope: u64, identity: &Identity, attempt: u32, at: Timestamp) {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.ended(scope, identity, attempt, Some(at));
+    }
+
     /// Closes an operation: class and cause are settled, followers get it. Answers the class.
     pub fn finish(&self, entry: &Arc<Entry>, scope: u64) -> Class {
         let class = {

@@ -3,14 +3,22 @@
 //! Owns the record and its class, the identity of operations, and the bounded ledger that keeps
 //! them. It claims only what was seen; it does not know how it came about (that is the pipeline's).
 
+mod answer;
+mod digest;
+pub mod findings;
 mod identity;
 mod ledger;
 mod record;
 mod sink;
+mod trace;
 
+pub use answer::{asks_to_wait, replayed};
+pub use digest::{Digest, Digester};
 pub use identity::{By, Identity, Ladder, Strength};
 pub use ledger::{Entry, Filter, Ledger};
 pub use record::{
-    Cause, Class, Client, Delivery, FaultSeen, Observed, Outcome, Record, RecordId, RequestSeen,
+    Caller, Cause, Class, Client, Delivery, FaultSeen, Observed, Outcome, Record, RecordId,
+    RequestSeen,
 };
 pub use sink::Sink;
+pub use trace::{SpanId, Trace, TraceId};

@@ -1,12 +1,13 @@
 //! One operation as seen from the middle, and the class that follows from it.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Identity;
+use super::{Digest, Identity, Trace};
 use crate::clock::Timestamp;
 use crate::operation::Phase;
 use crate::rules::Protocol;
@@ -73,6 +74,9 @@ pub struct Record {
     pub started: Timestamp,
     /// Which logical operation it belongs to, and how that is known.
     pub identity: Option<Identity>,
+    /// Where in a distributed trace it stands, if its caller said so.
+    #[serde(default)]
+    pub trace: Option<Trace>,
     /// The how-manieth of that logical operation at this proxy, from 1.
     pub attempt: u32,
     /// What the client sent.
@@ -103,6 +107,9 @@ pub struct RequestSeen {
     pub path: Option<Box<str>>,
     /// Head and body as they came.
     pub bytes: u64,
+    /// Of its body, once that was read whole.
+    #[serde(default)]
+    pub digest: Option<Digest>,
 }
 
 /// One delivery to the upstream, or the attempt at one.
@@ -116,6 +123,12 @@ pub struct Delivery {
     pub status: Option<u16>,
     /// Of the answer, as read from the upstream.
     pub bytes: u64,
+    /// Of the answer's body, once that was read whole.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// The upstream says that it has given this answer before (`Idempotent-Replayed: true`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
     /// Why there is no answer, or not all of it.
     pub error: Option<String>,
 }
@@ -124,6 +137,10 @@ pub struct Delivery {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[schema(as = ClientSeen)]
 pub struct Client {
+    /// Where it calls from.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "10.0.0.7:51234")]
+    pub address: Option<Caller>,
     /// What it was told.
     pub outcome: Outcome,
     /// The status it was given.
@@ -132,6 +149,72 @@ pub struct Client {
     pub at: Option<Timestamp>,
     /// Of an answer, as written to the client.
     pub bytes: u64,
+    /// When it ended its connection or its stream, if it was still waiting then: a FIN, which may be
+    /// a half-close, or a reset.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+    /// How many seconds the answer asked it to wait before it tries again.
+    #[serde(default)]
+    pub retry_after: Option<u32>,
+}
+
+/// Where a client calls from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Address and port.
+    At(SocketAddr),
+    /// A hash of the address alone.
+    Hashed(u64),
+}
+
+impl Caller {
+    /// The same for all connections of one host.
+    #[must_use]
+    pub fn host(self) -> Self {
+        match self {
+            Self::At(address) => Self::At((address.ip().to_canonical(), 0).into()),
+            hashed @ Self::Hashed(_) => hashed,
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) if address.port() == 0 => address.ip().fmt(f),
+            Self::At(address) => address.fmt(f),
+            Self::Hashed(hash) => write!(f, "hash:{hash:016x}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Caller {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || match text.strip_prefix("hash:") {
+            Some(hash) => u64::from_str_radix(hash, 16).ok().map(Self::Hashed),
+            None => {
+                let address = text.parse::<SocketAddr>().ok();
+                let host = || Some((text.parse::<IpAddr>().ok()?, 0).into());
+                address.or_else(host).map(Self::At)
+            }
+        };
+        parse().ok_or("expected an address, or the hash of one")
+    }
+}
+
+impl Serialize for Caller {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Caller {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// What a client was told.
@@ -351,6 +434,7 @@ pub(super) mod tests {
             protocol: Protocol::Http,
             started: Timestamp(0),
             identity: None,
+            trace: None,
             attempt: 1,
             request: RequestSeen::default(),
             upstream: Vec::new(),
@@ -431,12 +515,12 @@ pub(super) mod tests {
             answered_at: Some(Timestamp(2)),
             status: Some(201),
             bytes: 10,
-            error: None,
+            ..Delivery::default()
         });
         r.client.outcome = Outcome::Left;
         r.client.at = Some(Timestamp(3));
         r.close();
-        insta::assert_snapshot!(serde_json::to_string(&r).unwrap(), @r#"{"id":"00000001-1","proxy":"payment","from":"web","to":"payment","protocol":"http","started":"1970-01-01T00:00:00.000000Z","identity":null,"attempt":1,"request":{"method":null,"path":null,"bytes":0},"upstream":[{"sent_at":"1970-01-01T00:00:00.000001Z","answered_at":"1970-01-01T00:00:00.000002Z","status":201,"bytes":10,"error":null}],"client":{"outcome":"left","status":null,"at":"1970-01-01T00:00:00.000003Z","bytes":0},"faults":[{"rule":"lost","kind":"response_loss","phase":"response","injected":true}],"class":"unseen","cause":{"rule":"lost"},"deliveries":1}"#);
+        insta::assert_snapshot!(serde_json::to_string(&r).unwrap(), @r#"{"id":"00000001-1","proxy":"payment","from":"web","to":"payment","protocol":"http","started":"1970-01-01T00:00:00.000000Z","identity":null,"trace":null,"attempt":1,"request":{"method":null,"path":null,"bytes":0,"digest":null},"upstream":[{"sent_at":"1970-01-01T00:00:00.000001Z","answered_at":"1970-01-01T00:00:00.000002Z","status":201,"bytes":10,"digest":null,"error":null}],"client":{"address":null,"outcome":"left","status":null,"at":"1970-01-01T00:00:00.000003Z","bytes":0,"ended_at":null,"retry_after":null},"faults":[{"rule":"lost","kind":"response_loss","phase":"response","injected":true}],"class":"unseen","cause":{"rule":"lost"},"deliveries":1}"#);
         let back: Record = serde_json::from_str(&serde_json::to_string(&r).unwrap()).unwrap();
         assert_eq!(back.cause, Cause::Rule("lost".into()));
     }

@@ -391,6 +391,7 @@ impl Operation {
 
     /// The client has closed its side, or its stream.
     pub fn moved_on(&self) {
+        self.witness.ended();
         if let Some(signal) = self.chosen.as_ref().and_then(|c| c.moved_on.as_ref()) {
             signal.happen();
         }

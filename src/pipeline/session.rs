@@ -8,6 +8,7 @@ use super::course::Course;
 use super::operation::Turn;
 use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, ResponseAction, Witness};
 use crate::clock::Instant;
+use crate::evidence::Trace;
 use crate::faults::End;
 use crate::operation::{Body, Direction, Facts, Layer, Phase, Request, Response, Sni};
 use crate::rules::{Awaited, Cut, LiveRule, Meets, Mode, Per, Protocol, Rest, RuleSet};
@@ -176,7 +177,13 @@ impl Session {
     /// A record of the connection itself, where no finer operation is known.
     #[must_use]
     pub fn witness(&self) -> Witness {
-        Witness::begin(&self.crossing, self.known, None, None)
+        Witness::begin(
+            &self.crossing,
+            self.known,
+            None,
+            (None, None),
+            self.client(),
+        )
     }
 
     /// When it was accepted.
@@ -333,14 +340,20 @@ impl Session {
     ) -> (Operation, RequestAction) {
         let ladder = &self.crossing.context.ladder;
         let named = (request.method, request.path);
-        let identity = ladder.identify(request);
+        let named_by = (ladder.identify(request), Trace::of(request));
         let mut operation = match opening {
             None => {
-                let witness = Witness::begin(&self.crossing, self.known, Some(named), identity);
+                let witness = Witness::begin(
+                    &self.crossing,
+                    self.known,
+                    Some(named),
+                    named_by,
+                    self.client(),
+                );
                 Operation::new(witness)
             }
             Some(operation) => {
-                operation.witness.becomes(named, identity);
+                operation.witness.becomes(named, named_by);
                 operation
             }
         };
@@ -469,7 +482,8 @@ impl Session {
             &self.crossing,
             self.known,
             named,
-            ladder.identify(request),
+            (ladder.identify(request), Trace::of(request)),
+            self.client(),
         ))
     }
 

@@ -1,5 +1,6 @@
 //! The record of one operation while it is being made.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use super::Crossing;
 use crate::clock::Timestamp;
 use crate::evidence::{
-    Cause, Class, Client, Delivery, Entry, FaultSeen, Identity, Observed, Outcome, Record,
-    RequestSeen, Strength,
+    Caller, Cause, Class, Client, Delivery, Digest, Entry, FaultSeen, Identity, Observed, Outcome,
+    Record, RequestSeen, Strength, Trace,
 };
 use crate::operation::Phase;
 use crate::rules::{Cut, Protocol};
@@ -80,7 +81,8 @@ impl Witness {
         crossing: &Arc<Crossing>,
         known: Protocol,
         request: Option<(&str, &str)>,
-        identity: Option<Identity>,
+        (identity, trace): (Option<Identity>, Option<Trace>),
+        client: SocketAddr,
     ) -> Self {
         let context = &crossing.context;
         let started = Timestamp::now();
@@ -100,14 +102,18 @@ impl Witness {
             },
             started,
             identity,
+            trace,
             attempt,
             request: RequestSeen {
                 method: method.map(Into::into),
                 path: path.map(Into::into),
-                bytes: 0,
+                ..RequestSeen::default()
             },
             upstream: Vec::new(),
-            client: Client::default(),
+            client: Client {
+                address: Some(Caller::At(client)),
+                ..Client::default()
+            },
             faults: Vec::new(),
             class: Class::Open,
             cause: Cause::None,
@@ -123,7 +129,11 @@ impl Witness {
     }
 
     /// The record of a connection becomes that of its first request.
-    pub(super) fn becomes(&self, (method, path): (&str, &str), identity: Option<Identity>) {
+    pub(super) fn becomes(
+        &self,
+        (method, path): (&str, &str),
+        (identity, trace): (Option<Identity>, Option<Trace>),
+    ) {
         let open = &self.0;
         let scope = scope(&open.crossing, Some((method, path)));
         open.scope.store(scope, Relaxed);
@@ -133,7 +143,7 @@ impl Witness {
             r.protocol = Protocol::Http;
             r.request.method = Some(method.into());
             r.request.path = Some(path.into());
-            (r.identity, r.attempt) = (identity, attempt);
+            (r.identity, r.trace, r.attempt) = (identity, trace, attempt);
         });
     }
 
@@ -170,14 +180,15 @@ impl Witness {
         change(&mut self.0.entry.lock())
     }
 
-    /// The request is complete: its size, and the hash of its body for those without a better
-    /// identity.
-    pub fn request_ended(&self, body: u64) {
+    /// No more comes of the request: what its body is, and whether that is all of it. Those without a
+    /// better identity have one by it.
+    pub fn request_ended(&self, body: Digest, whole: bool) {
         let open = &self.0;
         self.note(|r| {
+            r.request.digest = whole.then_some(body);
             if r.identity.is_none() {
                 let scope = open.scope.load(Relaxed);
-                let print = seed::key(&[&scope.to_le_bytes(), &body.to_le_bytes()]);
+                let print = seed::key(&[&scope.to_le_bytes(), &body.0.to_le_bytes()]);
                 let identity = r.identity.insert(Identity {
                     by: crate::evidence::By::Fingerprint,
                     value: format!("{print:016x}"),
@@ -249,6 +260,41 @@ impl Witness {
         if let Some(took) = took {
             let seconds = &self.0.crossing.meters.upstream_seconds;
             seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// The upstream's answer says that it was given before.
+    pub fn replayed(&self, delivery: u32) {
+        self.delivery(delivery, |d| d.replayed = true);
+    }
+
+    /// The answer was read whole: what its body is.
+    pub fn answer_ended(&self, delivery: u32, body: Digest) {
+        self.delivery(delivery, |d| d.digest = Some(body));
+    }
+
+    /// How many seconds the answer that goes to the client asks it to wait before it tries again, if
+    /// it does.
+    pub fn retry_after(&self, seconds: Option<u32>) {
+        // An operation has at most one answer, but what was to be one may give way to another.
+        self.note(|r| r.client.retry_after = seconds);
+    }
+
+    /// The client has ended its connection, or its stream. Where it still waited for an answer, its
+    /// next request is another attempt, whatever becomes of this one.
+    pub(super) fn ended(&self) {
+        let now = Timestamp::now();
+        let gave_up = self.note(|r| {
+            let waits = r.client.outcome == Outcome::Waiting && r.client.ended_at.is_none();
+            if waits {
+                r.client.ended_at = Some(now);
+            }
+            (waits, r.identity.clone().filter(|_| waits), r.attempt)
+        });
+        if let (true, Some(identity), attempt) = gave_up {
+            let scope = self.0.scope.load(Relaxed);
+            let ledger = &self.0.crossing.context.ledger;
+            ledger.gave_up(scope, &identity, attempt, now);
         }
     }
 

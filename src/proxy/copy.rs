@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::peer::Socket;
 use super::upstream::{Introduction, dial, spoken};
 use crate::clock::{self, Instant};
+use crate::evidence::{Digester, replayed};
 use crate::operation::{Direction, Phase};
 use crate::pipeline::{Crossing, Receipt, Session, Witness};
 use crate::protocol::http1::{Asked, ResponseFramer, scratch};
@@ -378,6 +379,8 @@ struct Reading {
     answer: Answer,
     framer: ResponseFramer,
     kept: BytesMut,
+    /// Of its body.
+    body: Digester,
     status: u16,
     last: bool,
     too_long: bool,
@@ -389,6 +392,7 @@ impl Reading {
             answer,
             framer: ResponseFramer::default(),
             kept: BytesMut::new(),
+            body: Digester::default(),
             status: 0,
             last: false,
             too_long: false,
@@ -420,12 +424,20 @@ impl Reading {
                 Event::Head { len, head } => {
                     if !head.interim {
                         witness.answered(delivery, Some(head.status));
+                        if replayed(head.headers.iter().map(|h| (h.name, h.value))) {
+                            witness.replayed(delivery);
+                        }
                         (self.status, self.last) = (head.status, !head.keep_alive);
                     }
                     len
                 }
-                Event::Body { len, .. } => len,
-                Event::End | Event::Tunnel => return Ok(self.finish()),
+                Event::Body { len, content } => {
+                    if content {
+                        self.body.update(&buffer[..len]);
+                    }
+                    len
+                }
+                Event::End | Event::Tunnel => return Ok(self.finish(witness, delivery)),
                 Event::More | Event::Held => break,
             };
             let bytes = buffer.split_to(len);
@@ -437,7 +449,7 @@ impl Reading {
         }
         if eof {
             return match self.framer.eof(buffer.len()) {
-                Eof::EndsMessage => Ok(self.finish()),
+                Eof::EndsMessage => Ok(self.finish(witness, delivery)),
                 _ => Err(io::Error::new(
                     io::ErrorKind::UnexpectedEof,
                     "closed before the end of its answer",
@@ -447,7 +459,8 @@ impl Reading {
         Ok(false)
     }
 
-    fn finish(&mut self) -> bool {
+    fn finish(&mut self, witness: &Witness, delivery: u32) -> bool {
+        witness.answer_ended(delivery, self.body.take());
         let answer = std::mem::replace(&mut self.answer, Answer::Stream);
         if let (Answer::Wanted(_, client), false) = (answer, self.too_long) {
             // The client may have gone; then nobody wants it.

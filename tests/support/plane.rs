@@ -116,11 +116,13 @@ impl Plane {
             protocol: Protocol::Http,
             started: Timestamp::now(),
             identity: None,
+            trace: None,
             attempt: 1,
             request: RequestSeen {
                 method: Some("POST".into()),
                 path: Some("/authorize/1".into()),
                 bytes: 10,
+                ..RequestSeen::default()
             },
             upstream: Vec::new(),
             client: firedrill::evidence::Client::default(),

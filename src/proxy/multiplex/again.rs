@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::frames::What;
 use super::io::{Io, Side};
 use crate::clock::{self, Instant};
+use crate::evidence::{Digester, replayed};
 use crate::faults::{Again, When};
 use crate::operation::Phase;
 use crate::pipeline::{Hold, Receipt, Witness};
@@ -249,10 +250,16 @@ async fn read(
     let (parts, mut from) = answer.await?.into_parts();
     let witness = &attempt.witness;
     witness.answered(delivery, Some(parts.status.as_u16()));
+    let headers = parts.headers.iter();
+    if replayed(headers.map(|(name, value)| (name.as_str(), value.as_bytes()))) {
+        witness.replayed(delivery);
+    }
+    let mut body = Digester::default();
     let mut kept = Some(BytesMut::new()).filter(|_| wanted);
     while let Some(bytes) = poll_fn(|cx| from.poll_data(cx)).await {
         let bytes = bytes?;
         from.flow_control().release_capacity(bytes.len())?;
+        body.update(&bytes);
         if kept
             .as_ref()
             .is_some_and(|kept| kept.len() + bytes.len() > MOST_KEPT)
@@ -264,6 +271,7 @@ async fn read(
         }
     }
     let trailers = poll_fn(|cx| from.poll_trailers(cx)).await?;
+    witness.answer_ended(delivery, body.take());
     Ok(kept.map(|kept| Whole {
         head: Response::from_parts(parts, ()),
         body: kept.freeze(),

@@ -14,7 +14,7 @@ use super::body::{Body, Moved, Stopped};
 use super::requests::fields;
 use super::stream::{Down, Held, Stream, Wants};
 use crate::clock;
-use crate::evidence::{Cause, Outcome};
+use crate::evidence::{Cause, Outcome, asks_to_wait, replayed};
 use crate::faults::{Answer, Then};
 use crate::operation::{self, Direction, Phase};
 use crate::pipeline::{Receipt, ResponseAction, Session};
@@ -169,7 +169,11 @@ impl Stream {
         let status = head.status().as_u16();
         self.status = Some(status);
         self.operation.witness.answered(0, Some(status));
-        let mut head = head.map(Body::new);
+        if replayed(named(head.headers())) {
+            self.operation.witness.replayed(0);
+        }
+        let witness = &self.operation.witness;
+        let mut head = head.map(|from| Body::answer(from, witness));
         if let Some((then, receipt)) = self.vanishing.take() {
             self.down = Down::Lost(head.into_body(), then, receipt);
             return;
@@ -221,7 +225,7 @@ impl Stream {
         let head = held.what;
         let Some(trailers) = whole else {
             let (parts, body) = head.into_parts();
-            let body = Body::with(body.into_inner(), kept.clone());
+            let body = body.beginning(kept.clone());
             self.give_head(Response::from_parts(parts, body), None);
             return;
         };
@@ -308,6 +312,8 @@ impl Stream {
 
     /// Gives `h2` the head of the final answer; answers whether it took it.
     fn send_head(&mut self, head: Response<()>, end: bool) -> bool {
+        let seconds = asks_to_wait(head.status().as_u16(), named(head.headers()));
+        self.operation.witness.retry_after(seconds);
         match self.respond.send_response(head, end) {
             Ok(to) => {
                 self.to_client = Some(to);
@@ -414,4 +420,10 @@ impl Stream {
         witness.failed(0, said);
         witness.blame(Cause::Upstream);
     }
+}
+
+fn named(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
 }

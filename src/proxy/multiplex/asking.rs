@@ -7,7 +7,6 @@ use h2::Reason;
 use h2::client::SendRequest;
 use http::Request;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::again::Keeping;
 use super::alter;
@@ -15,7 +14,7 @@ use super::body::{Moved, Stopped};
 use super::requests::{facts, fields};
 use super::stream::{Aside, Asked, Down, Held, Stream, Untold, Up, Wants};
 use crate::clock;
-use crate::evidence::{Cause, Outcome};
+use crate::evidence::{Cause, Digester, Outcome};
 use crate::faults::Frame;
 use crate::operation::{self, Direction, Phase};
 use crate::pipeline::{Edits, Hold, RequestAction, Session, Terminal};
@@ -199,7 +198,7 @@ impl Stream {
                     let Some(to) = &mut self.to_upstream else {
                         return;
                     };
-                    let (hash, keeping) = (&mut self.hash, &mut self.keeping);
+                    let (hash, keeping) = (&mut self.body, &mut self.keeping);
                     let acts = body.is_acted() || self.operation.acts_on_body(Direction::Upstream);
                     let moved = if acts {
                         let operation = &mut self.operation;
@@ -237,7 +236,7 @@ impl Stream {
                     }
                 }
                 Up::Nowhere(body) => {
-                    let (hash, vanished) = (&mut self.hash, &mut self.vanished);
+                    let (hash, vanished) = (&mut self.body, &mut self.vanished);
                     let vanishes = self.vanishing.is_some();
                     let drained = body.poll_drain(cx, |bytes| {
                         see(hash, &mut None, bytes);
@@ -345,8 +344,8 @@ impl Stream {
             _ => None,
         };
         self.whole = true;
-        let body = self.hash.take().map_or(0, |hash| hash.digest());
-        self.operation.witness.request_ended(body);
+        let body = self.body.take();
+        self.operation.witness.request_ended(body, true);
         if let Some(keeping) = self.keeping.take().filter(|_| self.upstream_id != 0) {
             let wants = self.status.is_none();
             let witness = &self.operation.witness;
@@ -409,8 +408,8 @@ fn own(mut head: Request<()>, session: &Session) -> Request<()> {
 }
 
 /// Takes in content of the request.
-fn see(hash: &mut Option<Box<Xxh3>>, keeping: &mut Option<Keeping>, bytes: &Bytes) {
-    hash.get_or_insert_default().update(bytes);
+fn see(hash: &mut Digester, keeping: &mut Option<Keeping>, bytes: &Bytes) {
+    hash.update(bytes);
     keep(keeping, bytes);
 }
 

@@ -11,9 +11,10 @@ use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
 use crate::clock::{self, Instant};
+use crate::evidence::Digester;
 use crate::faults::{End, Then};
 use crate::operation::Phase;
-use crate::pipeline::{ChunkAction, Hold, Receipt};
+use crate::pipeline::{ChunkAction, Hold, Receipt, Witness};
 
 /// Why a body does not go on.
 #[derive(Debug)]
@@ -54,6 +55,8 @@ pub(super) struct Body {
     /// Whether a copy of its trailers is kept, and that.
     pub(super) keeps_trailers: bool,
     trailers: Option<Box<HeaderMap>>,
+    /// Of the upstream's answer: what is read of it, and whom to tell once that is all.
+    read: Option<(Digester, Witness)>,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +92,43 @@ impl Body {
             due: None,
             keeps_trailers: false,
             trailers: None,
+            read: None,
+        }
+    }
+
+    /// The upstream's answer to the operation of this witness.
+    pub(super) fn answer(from: RecvStream, witness: &Witness) -> Self {
+        let read = Some((Digester::default(), witness.clone()));
+        let mut body = Self {
+            read,
+            ..Self::new(from)
+        };
+        body.note_end();
+        body
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let read = ready!(self.from.poll_data(cx));
+        match (&read, &mut self.read) {
+            (Some(Ok(bytes)), Some((digester, _))) => {
+                digester.update(bytes);
+                self.note_end();
+            }
+            (None, Some(_)) => self.note_read(),
+            _ => {}
+        }
+        Poll::Ready(read)
+    }
+
+    fn note_end(&mut self) {
+        if self.from.is_end_stream() {
+            self.note_read();
+        }
+    }
+
+    fn note_read(&mut self) {
+        if let Some((mut digester, witness)) = self.read.take() {
+            witness.answer_ended(0, digester.take());
         }
     }
 
@@ -96,6 +136,7 @@ impl Body {
     pub(super) fn beginning(self, read: Bytes) -> Self {
         Self {
             ahead: self.ahead,
+            read: self.read,
             ..Self::with(self.from, read)
         }
     }
@@ -130,10 +171,6 @@ impl Body {
         }
     }
 
-    pub(super) fn into_inner(self) -> RecvStream {
-        self.from
-    }
-
     /// Whether it was read to its end.
     pub(super) fn is_end(&self) -> bool {
         let held = self
@@ -151,7 +188,7 @@ impl Body {
         most: usize,
     ) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
         while kept.len() <= most {
-            let Some(bytes) = ready!(self.from.poll_data(cx)) else {
+            let Some(bytes) = ready!(self.poll_data(cx)) else {
                 return self.from.poll_trailers(cx);
             };
             let bytes = bytes?;
@@ -178,7 +215,7 @@ impl Body {
         }
         loop {
             if self.piece.is_empty() {
-                match ready!(self.from.poll_data(cx)) {
+                match ready!(self.poll_data(cx)) {
                     None => break,
                     Some(Err(error)) => return Poll::Ready(Err(Stopped::Source(error))),
                     Some(Ok(bytes)) if bytes.is_empty() => {
@@ -256,7 +293,7 @@ impl Body {
                 take_in(bytes, ask, acted);
                 continue;
             }
-            let bytes = match ready!(self.from.poll_data(cx)) {
+            let bytes = match ready!(self.poll_data(cx)) {
                 Some(Ok(bytes)) => bytes,
                 Some(Err(error)) => {
                     acted.end = Some(Rest::Failed(error));
@@ -355,7 +392,7 @@ impl Body {
                 return Poll::Ready(Ok(None));
             }
         }
-        while let Some(bytes) = ready!(self.from.poll_data(cx)) {
+        while let Some(bytes) = ready!(self.poll_data(cx)) {
             let bytes = bytes?;
             see(&bytes);
             self.release(bytes.len());

@@ -14,13 +14,12 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::again::{Keeping, Whole};
 use super::body::Body;
 use super::frames::What;
 use crate::clock::{self, Instant, Timestamp};
-use crate::evidence::{Cause, Outcome};
+use crate::evidence::{Cause, Digester, Outcome};
 use crate::faults::{Answer, End, Side, Then};
 use crate::operation::Phase;
 use crate::pipeline::{Hold, Operation, Receipt, Session};
@@ -183,7 +182,7 @@ pub(super) struct Stream {
     /// Copies that begin once the answer has been read whole.
     pub(super) after_answer: Vec<oneshot::Sender<()>>,
     pub(super) wanted: Option<oneshot::Receiver<Whole>>,
-    pub(super) hash: Option<Box<Xxh3>>,
+    pub(super) body: Digester,
     /// The request was read to its end.
     pub(super) whole: bool,
     request_bytes: usize,
@@ -238,7 +237,7 @@ impl Stream {
             keeping: None,
             after_answer: Vec::new(),
             wanted: None,
-            hash: None,
+            body: Digester::default(),
             whole: false,
             request_bytes: 0,
             answer_bytes: 0,
@@ -555,7 +554,7 @@ impl Drop for Stream {
             witness.answer_bytes(0, self.answer_bytes);
         }
         if !self.whole {
-            witness.request_ended(self.hash.take().map_or(0, |hash| hash.digest()));
+            witness.request_ended(self.body.take(), false);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::exchange::{Wanted, Way, encode};
 use super::flow::{Flow, Kept};
 use super::requests::refusal_answer;
 use crate::clock;
-use crate::evidence::{Cause, Outcome};
+use crate::evidence::{Cause, Outcome, asks_to_wait, replayed};
 use crate::faults::{Answer, Then};
 use crate::operation::{Direction, Phase, Response};
 use crate::pipeline::Hold;
@@ -168,6 +168,9 @@ impl Core {
         exchange.status = Some(head.status);
         exchange.last = !head.keep_alive && head.body != Body::Tunnel;
         exchange.operation.witness.answered(0, Some(head.status));
+        if replayed(head.headers.iter().map(|h| (h.name, h.value))) {
+            exchange.operation.witness.replayed(0);
+        }
         if exchange.asked.connect || exchange.asked.upgrade {
             self.switched = Some(head.body == Body::Tunnel);
         }
@@ -205,7 +208,8 @@ impl Core {
         let Some(exchange) = self.awaiting.front_mut() else {
             return;
         };
-        exchange.answer_bytes += at.len();
+        let content = matches!(part, Part::Content);
+        exchange.take_answer(&flow.data[at.clone()], content);
         if sunk {
             if exchange.begun {
                 exchange.withhold();
@@ -241,6 +245,11 @@ impl Core {
                 let position = self.down.taken() + flow.gathered() as u64;
                 exchange.answer = position..position;
                 exchange.begun = true;
+                let headers = head.headers.iter().map(|h| (h.name, h.value));
+                let seconds = asks_to_wait(head.status, headers);
+                if seconds.is_some() {
+                    exchange.operation.witness.retry_after(seconds);
+                }
                 if let Some(way) = exchange.way.take() {
                     self.pass_down(flow);
                     self.send_head(&flow.data[at], head, way);
@@ -287,6 +296,9 @@ impl Core {
         };
         for (_, receipt) in &edits {
             receipt.injected(Phase::Response);
+        }
+        if !edits.is_empty() {
+            exchange.note_wait(&bytes);
         }
         self.down
             .push(bytes, way.arrived, way.hold, Phase::Response);

@@ -2,14 +2,13 @@
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::flow::Kept;
 use crate::clock::{self, Instant, Timestamp};
-use crate::evidence::{Cause, Outcome};
+use crate::evidence::{Cause, Digester, Outcome, asks_to_wait};
 use crate::faults::{Answer, End, Then, When};
 use crate::pipeline::{Edits, Hold, Operation, Receipt};
-use crate::protocol::http1::{Asked, RequestHead};
+use crate::protocol::http1::{Asked, RequestHead, scratch};
 use crate::proxy::copy::{self, Towards};
 
 /// What becomes of a request.
@@ -74,7 +73,9 @@ pub(super) struct Exchange {
     /// The answer was read to its end.
     pub(super) answered: bool,
     pub(super) request_bytes: usize,
-    body: Option<Box<Xxh3>>,
+    body: Digester,
+    /// Of the answer's body.
+    answer_body: Digester,
     pub(super) keeping: Option<Keeping>,
     /// Copies that begin once the answer has been read whole.
     after_answer: Vec<oneshot::Sender<()>>,
@@ -122,7 +123,8 @@ impl Exchange {
             complete: false,
             answered: false,
             request_bytes: 0,
-            body: None,
+            body: Digester::default(),
+            answer_body: Digester::default(),
             keeping: None,
             after_answer: Vec::new(),
             sinks_body: false,
@@ -148,7 +150,7 @@ impl Exchange {
     pub(super) fn take(&mut self, bytes: &[u8], content: bool) {
         self.request_bytes += bytes.len();
         if content {
-            self.body.get_or_insert_default().update(bytes);
+            self.body.update(bytes);
         }
         if !self.sinks_body {
             self.keep(bytes);
@@ -167,8 +169,8 @@ impl Exchange {
     /// The request was read to its end.
     pub(super) fn end_request(&mut self) {
         self.complete = true;
-        let body = self.body.take().map_or(0, |hasher| hasher.digest());
-        self.operation.witness.request_ended(body);
+        let body = self.body.take();
+        self.operation.witness.request_ended(body, true);
     }
 
     /// Delivers the request again, as often as its rules say.
@@ -206,6 +208,14 @@ impl Exchange {
         }
     }
 
+    /// Takes in bytes of the upstream's answer, head or body.
+    pub(super) fn take_answer(&mut self, bytes: &[u8], content: bool) {
+        self.answer_bytes += bytes.len();
+        if content {
+            self.answer_body.update(bytes);
+        }
+    }
+
     /// Whether the answer is kept back, for a copy's or until it is whole.
     pub(super) fn keeps_answer(&self) -> bool {
         self.status.is_some() && (self.wanted.is_some() || self.captures)
@@ -221,6 +231,8 @@ impl Exchange {
     /// The answer has been read whole.
     pub(super) fn end_answer(&mut self) {
         self.answered = true;
+        let body = self.answer_body.take();
+        self.operation.witness.answer_ended(0, body);
         for begin in self.after_answer.drain(..) {
             // A copy may have ended since.
             let _ = begin.send(());
@@ -243,6 +255,21 @@ impl Exchange {
             self.sent = true;
             self.operation.witness.sent(0);
         }
+    }
+
+    /// Notes how long an answer that takes the place of the upstream's asks the client to wait.
+    pub(super) fn note_wait(&self, answer: &[u8]) {
+        let mut headers = scratch();
+        let mut head = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        let read = parser.parse_response_with_uninit_headers(&mut head, answer, &mut headers);
+        // What is no HTTP asks for nothing.
+        let read = read.is_ok_and(|status| status.is_complete());
+        let status = head.code.filter(|_| read).unwrap_or_default();
+        let headers = head.headers.iter().map(|h| (h.name, h.value));
+        self.operation
+            .witness
+            .retry_after(asks_to_wait(status, headers));
     }
 
     /// The answer was written to the client whole.
@@ -291,7 +318,7 @@ impl Drop for Exchange {
             witness.answer_bytes(0, self.answer_bytes);
         }
         if !self.complete {
-            witness.request_ended(self.body.take().map_or(0, |hasher| hasher.digest()));
+            witness.request_ended(self.body.take(), false);
         }
     }
 }

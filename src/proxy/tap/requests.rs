@@ -477,6 +477,7 @@ impl Core {
                     exchange.outcome = Outcome::Substituted;
                     let (bytes, hold) = (bytes.clone(), std::mem::take(hold));
                     let (arrived, close) = (*arrived, *close);
+                    exchange.note_wait(&bytes);
                     exchange.answer = self.down.taken()..self.down.taken() + bytes.len() as u64;
                     self.down.push(bytes, arrived, hold, Phase::Request);
                     if close {

@@ -1,0 +1,87 @@
+//! Hashes by which two bodies are told apart.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::seed;
+
+/// A hash of a body, printed as 16 hexadecimal digits. Equal bodies have equal ones within one run of
+/// the process; under another run's secret they are others, so that a body can't be guessed from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ToSchema)]
+#[schema(value_type = String, example = "9f86d081884c7d65")]
+pub struct Digest(pub u64);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = u64::from_str_radix(&text, 16);
+        parsed.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The digest of a body while it passes. Takes room once there is one.
+#[derive(Default)]
+pub struct Digester(Option<Box<Xxh3>>);
+
+impl fmt::Debug for Digester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digester")
+    }
+}
+
+impl Digester {
+    /// Takes in more of the body, without what frames it.
+    pub fn update(&mut self, bytes: &[u8]) {
+        let hasher = self
+            .0
+            .get_or_insert_with(|| Box::new(Xxh3::with_seed(secret())));
+        hasher.update(bytes);
+    }
+
+    /// The digest of what was taken in; of nothing, zero. Begins anew.
+    pub fn take(&mut self) -> Digest {
+        Digest(self.0.take().map_or(0, |hasher| hasher.digest()))
+    }
+}
+
+fn secret() -> u64 {
+    static SECRET: OnceLock<u64> = OnceLock::new();
+    *SECRET.get_or_init(seed::choose)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_body_is_cut_changes_nothing() {
+        let of = |pieces: &[&str]| {
+            let mut digester = Digester::default();
+            for piece in pieces {
+                digester.update(piece.as_bytes());
+            }
+            digester.take()
+        };
+        assert_eq!(of(&["am", "ount=", "5"]), of(&["amount=5"]));
+        assert_ne!(of(&["amount=5"]), of(&["amount=6"]));
+        assert_eq!(of(&[]), Digest(0));
+        let json = serde_json::to_string(&of(&["x"])).unwrap();
+        assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), of(&["x"]));
+    }
+}

@@ -1,0 +1,150 @@
+//! What records show about the systems on both sides of a proxy: one file a finding.
+//!
+//! A finding is judged from records alone, and says "not enough" where they do not suffice: below a
+//! number of samples that its definition states, or where the moment that would tell never came. It
+//! knows nothing of sockets, settings, or how the records came about.
+
+mod case;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::record::Caller;
+use super::{Record, RecordId};
+use crate::clock::Timestamp;
+
+pub use case::{Case, Logical};
+
+/// Something that the evidence shows about a system, or can't show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// Its name in [`FINDERS`].
+    pub finding: String,
+    /// Of whom it is said.
+    pub subject: Subject,
+    /// Whether it is so.
+    pub verdict: Verdict,
+    /// The figures behind it; which, the finding's definition says. Times are in milliseconds.
+    pub detail: Map<String, Value>,
+    /// Records that show it, the most telling first; a handful, not all.
+    #[schema(value_type = Vec<String>)]
+    pub records: Vec<RecordId>,
+}
+
+/// Of whom a finding is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Subject {
+    /// The service that calls.
+    pub from: String,
+    /// The service that is called.
+    pub to: String,
+    /// The host that calls, where the finding is about callers; `null`: about the one that is called.
+    #[schema(value_type = Option<String>, example = "10.0.0.7")]
+    pub caller: Option<Caller>,
+}
+
+/// Whether it is so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The evidence shows it.
+    Yes,
+    /// The evidence shows the contrary.
+    No,
+    /// It shows neither.
+    NotEnough,
+}
+
+impl Verdict {
+    /// The word in findings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::No => "no",
+            Self::NotEnough => "not_enough",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What a finder says of one case.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Whether it is so.
+    pub verdict: Verdict,
+    /// The figures behind it.
+    pub detail: Map<String, Value>,
+    /// Records that show it, the most telling first.
+    pub records: Vec<RecordId>,
+}
+
+/// Of whose behaviour a finding speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The caller: judged for each host that calls along an edge.
+    Caller,
+    /// The service that is called: judged for each edge, all callers together.
+    Called,
+}
+
+/// One kind of finding.
+#[derive(Debug)]
+pub struct Finder {
+    /// Its name in files, answers and commands.
+    pub name: &'static str,
+    /// What a `yes` says, in one line.
+    pub summary: &'static str,
+    /// What exactly is judged, from how many samples on, with all thresholds, and what the figures
+    /// in `detail` are: the text in the reference.
+    pub definition: &'static str,
+    /// Of whose behaviour it speaks.
+    pub about: About,
+    /// Judges one case.
+    pub judge: fn(&Case<'_>) -> Judged,
+}
+
+/// Every kind, in the order in which they are reported.
+pub static FINDERS: &[&Finder] = &[];
+
+/// At most so many records stand behind a finding.
+const MOST_RECORDS: usize = 10;
+
+/// What these records show, by edge and caller in the order of their first records. `now`: records
+/// that would show more may still come after it, and silence until then is silence.
+#[must_use]
+pub fn judge(records: &[Record], now: Timestamp) -> Vec<Finding> {
+    let mut all: Vec<&Record> = records.iter().collect();
+    all.sort_by_key(|record| (record.started, record.id));
+    let mut findings = Vec::new();
+    for case in case::cases(&all, now) {
+        let about = match case.caller {
+            Some(_) => About::Caller,
+            None => About::Called,
+        };
+        for finder in FINDERS.iter().filter(|finder| finder.about == about) {
+            let mut judged = (finder.judge)(&case);
+            judged.records.truncate(MOST_RECORDS);
+            findings.push(Finding {
+                finding: finder.name.to_owned(),
+                subject: Subject {
+                    from: case.from.to_owned(),
+                    to: case.to.to_owned(),
+                    caller: case.caller,
+                },
+                verdict: judged.verdict,
+                detail: judged.detail,
+                records: judged.records,
+            });
+        }
+    }
+    findings
+}
