@@ -14,7 +14,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use firedrill::clock;
 use firedrill::config;
-use firedrill::evidence::{Digest, Ladder, Ledger, Outcome};
+use firedrill::evidence::{Ladder, Ledger, Outcome, Room};
 use firedrill::metrics::Metrics;
 use firedrill::operation::{Direction, Facts, Request, Sni};
 use firedrill::pipeline::{Context, Crossing, Held, Session};
@@ -68,7 +68,10 @@ fn context(with_rules: bool) -> Arc<Context> {
     }
     Arc::new(Context {
         state: Arc::new(state),
-        ledger: Arc::new(Ledger::new(10_000)),
+        ledger: Arc::new(Ledger::new(Some(Room {
+            records: 10_000,
+            bytes: usize::MAX,
+        }))),
         metrics: Arc::new(Metrics::new().unwrap()),
         seed: 42,
         ladder: Ladder::default(),
@@ -203,7 +206,7 @@ fn operations(c: &mut Criterion) {
                     let witness = &operation.witness;
                     let delivery = witness.deliver();
                     witness.sent(delivery);
-                    witness.request_ended(Digest(30), true);
+                    witness.request_ended(&mut witness.request_digester(), true);
                     witness.answered(delivery, Some(201));
                     witness.answer_bytes(delivery, RESPONSE.len());
                     witness.told(Outcome::Answered, Some(201), RESPONSE.len() as u64);

@@ -416,21 +416,19 @@ impl Client {
     }
 
     async fn records(&self, filter: &Filter, follow: bool) -> Result<Records, ClientError> {
-        let Filter {
-            id,
-            class,
-            proxy,
-            rule,
-            before,
-            limit,
-        } = filter;
+        let f = filter;
         let pairs = [
-            ("id", id.clone()),
-            ("class", class.map(|c| c.to_string())),
-            ("proxy", proxy.clone()),
-            ("rule", rule.clone()),
-            ("before", before.map(|id| id.to_string())),
-            ("limit", limit.map(|n| n.to_string())),
+            ("id", f.id.clone()),
+            ("class", f.class.map(|c| c.to_string())),
+            ("proxy", f.proxy.clone()),
+            ("from", f.from.clone()),
+            ("to", f.to.clone()),
+            ("rule", f.rule.clone()),
+            ("status", f.status.map(|statuses| statuses.to_string())),
+            ("since", f.since.map(|at| at.to_string())),
+            ("until", f.until.map(|at| at.to_string())),
+            ("before", f.before.map(|id| id.to_string())),
+            ("limit", f.limit.map(|n| n.to_string())),
             ("follow", follow.then(|| "true".to_owned())),
         ];
         let pairs = pairs

@@ -19,9 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Timestamp;
-use crate::config::{self, Config, ControlConfig, Problems};
+use crate::config::{self, Config, ControlConfig, EvidenceConfig, Hashed, Problems};
 use crate::control::{self, Access, Ask, Control, Port};
-use crate::evidence::{Ladder, Ledger, Sink};
+use crate::evidence::{HashKey, Hashing, Ladder, Ledger, Room, Rotation, Sink};
 use crate::metrics::Metrics;
 use crate::pipeline::{Context, Held};
 use crate::proxy::{Plan, Supervisor, Workers};
@@ -80,12 +80,12 @@ impl Instance {
             }
         };
         let context = Arc::new(Context {
-            ledger: Arc::new(Ledger::new(config.evidence.capacity)),
+            ledger: Arc::new(Ledger::new(room(&config.evidence))),
             metrics: Arc::new(Metrics::new()?),
             seed,
             ladder: Ladder {
-                header: config.identity_header,
-                redact: config.evidence.redact,
+                own: config.identity,
+                hashing: hashing(&config.evidence)?,
             },
             linger: config.limits.linger,
             half_close: config.limits.half_close,
@@ -99,9 +99,13 @@ impl Instance {
             Some(metrics) => Some(bind(&metrics.listen, "metrics.listen")?),
             None => None,
         };
+        let rotation = config.evidence.rotate.map(|rotate| Rotation {
+            size: rotate.size,
+            keep: rotate.keep,
+        });
         let sink = match &config.evidence.file {
             Some(file) => Some(
-                Sink::open(&context.ledger, file)
+                Sink::open(&context.ledger, file, rotation)
                     .with_context(|| format!("can't write evidence to {}", file.display()))?,
             ),
             None => None,
@@ -270,7 +274,7 @@ fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
 /// The tokens are read once, here.
 fn access(control: &ControlConfig) -> anyhow::Result<Access> {
     let read = |file: &Option<PathBuf>, key| {
-        let token = file.as_deref().map(|file| read_token(file, key));
+        let token = file.as_deref().map(|file| read_secret(file, key));
         token.transpose()
     };
     let token = read(&control.token_file, "control.token_file")?;
@@ -283,18 +287,43 @@ fn access(control: &ControlConfig) -> anyhow::Result<Access> {
     Ok(access.opening_toxiproxy(control.toxiproxy_open))
 }
 
-fn read_token(file: &Path, key: &str) -> anyhow::Result<String> {
+/// How much evidence is kept, if any is.
+fn room(config: &EvidenceConfig) -> Option<Room> {
+    config.enabled.then_some(Room {
+        records: config.capacity,
+        bytes: usize::try_from(config.memory).unwrap_or(usize::MAX),
+    })
+}
+
+fn hashing(config: &EvidenceConfig) -> anyhow::Result<Hashing> {
+    let key = config.hash_key_file.as_deref();
+    let key = key.map(|file| read_secret(file, "evidence.hash_key_file"));
+    let key = key.transpose()?;
+    let hashes = |what| config.hash.contains(&what);
+    Ok(Hashing {
+        identities: hashes(Hashed::Identities),
+        paths: hashes(Hashed::Paths),
+        clients: hashes(Hashed::Clients),
+        headers: config.redact.clone(),
+        key: match key {
+            Some(secret) => HashKey::new(secret.as_bytes()),
+            None => HashKey::default(),
+        },
+    })
+}
+
+fn read_secret(file: &Path, key: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("{key}: can't read {}", file.display()))?;
     let token = text.trim();
     anyhow::ensure!(!token.is_empty(), "{key}: {} is empty", file.display());
     if token.len() < SHORT {
-        tracing::warn!("{key}: a token of less than {SHORT} characters can be guessed");
+        tracing::warn!("{key}: a secret of less than {SHORT} characters can be guessed");
     }
     Ok(token.to_owned())
 }
 
-/// A token that is shorter can be guessed: wrong ones are counted, but not slowed down.
+/// A secret that is shorter can be guessed: wrong tokens are counted, but not slowed down.
 const SHORT: usize = 16;
 
 /// Starts the control plane's thread. It also ends what has lived long enough.

@@ -6,11 +6,14 @@ use tokio::sync::mpsc;
 
 use super::Failure;
 use super::complete;
+use super::moment;
 use super::output::{Aligned, Output, clean, short};
 use super::status::clock_time;
 use super::targets::{self, Targets};
 use crate::client::ClientError;
+use crate::clock::Timestamp;
 use crate::evidence::{Class, Client, Filter, Outcome, Record, RecordId};
+use crate::rules::Statuses;
 
 /// What `evidence` takes.
 #[derive(Debug, clap::Args)]
@@ -34,6 +37,26 @@ pub(super) struct Args {
     #[arg(long, add = ArgValueCompleter::new(complete::proxies))]
     proxy: Option<String>,
 
+    /// Only of this calling service
+    #[arg(long, add = ArgValueCompleter::new(complete::services))]
+    from: Option<String>,
+
+    /// Only of this called service
+    #[arg(long, add = ArgValueCompleter::new(complete::services))]
+    to: Option<String>,
+
+    /// Only where the upstream or Firedrill answered so: 503, 5xx or 500-599
+    #[arg(long, value_parser = statuses)]
+    status: Option<Statuses>,
+
+    /// Only those that began since: how long ago (5m), or RFC 3339
+    #[arg(long, value_name = "WHEN", value_parser = moment::parse)]
+    since: Option<Timestamp>,
+
+    /// Only those that began before: how long ago, or RFC 3339
+    #[arg(long, value_name = "WHEN", value_parser = moment::parse)]
+    until: Option<Timestamp>,
+
     /// Only those that this rule or partition chose
     #[arg(long, add = ArgValueCompleter::new(complete::definitions))]
     rule: Option<String>,
@@ -51,6 +74,11 @@ pub(super) struct Args {
     follow: bool,
 }
 
+fn statuses(text: &str) -> Result<Statuses, String> {
+    let read = Statuses::parse(text);
+    read.map_err(|hint| hint.unwrap_or_else(|| "expected 503, 5xx or 500-599".to_owned()))
+}
+
 /// What comes from one of several targets that are followed.
 enum News {
     Record(Box<Record>),
@@ -62,9 +90,15 @@ pub(super) async fn run(args: Args, targets: &Targets, out: &Output) -> Result<(
         id: args.id,
         class: args.class.as_deref().and_then(Class::find),
         proxy: args.proxy,
+        from: args.from,
+        to: args.to,
         rule: args.rule,
+        status: args.status,
+        since: args.since,
+        until: args.until,
         before: args.before,
         limit: args.limit,
+        hashed: None,
     };
     if args.follow {
         follow(filter, targets, out).await

@@ -15,6 +15,7 @@ mod heal;
 mod heartbeat;
 mod inject;
 mod man;
+mod moment;
 mod output;
 mod partition;
 mod reload;

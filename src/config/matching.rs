@@ -140,7 +140,7 @@ fn outermost<'a, 'n>(node: &'a Node<'n>, depth: usize) -> Option<&'a Node<'n>> {
 }
 
 /// One thing, or a list of at least one.
-fn one_or_more<T>(
+pub(super) fn one_or_more<T>(
     node: &Node<'_>,
     expected: &str,
     read: impl Fn(&Node<'_>) -> Option<T>,
@@ -359,29 +359,34 @@ fn json_values(node: &Node<'_>) -> Option<Vec<(String, Pattern)>> {
         node.wrong(VALUES, None);
     }
     let read = pairs.into_iter().filter_map(|(pointer, value)| {
-        let mut escapes = pointer.split('~').skip(1);
-        if !(pointer.is_empty() || pointer.starts_with('/')) {
-            let plain = pointer.strip_prefix('$').unwrap_or(pointer);
-            let plain = plain
-                .trim_start_matches('.')
-                .replace("].", "/")
-                .replace(['.', '['], "/");
-            value.its_key().problem_hint(
-                format!(
-                    "{} is no JSON Pointer: one begins with `/`",
-                    quoted(pointer)
-                ),
-                format!("did you mean `/{}`?", shown(plain.trim_end_matches(']'))),
-            );
-        } else if !escapes.all(|rest| rest.starts_with(['0', '1'])) {
-            value.its_key().problem_hint(
-                format!("{} is no JSON Pointer", quoted(pointer)),
-                "in it `~` is written `~0`, and `/` in a name `~1`",
-            );
-        }
+        self::pointer(&value.its_key(), pointer);
         Some((pointer.to_owned(), pattern(&value)?))
     });
     Some(read.collect())
+}
+
+/// Says what is wrong with a JSON Pointer (RFC 6901), if anything is.
+pub(super) fn pointer(node: &Node<'_>, pointer: &str) {
+    let mut escapes = pointer.split('~').skip(1);
+    if !(pointer.is_empty() || pointer.starts_with('/')) {
+        let plain = pointer.strip_prefix('$').unwrap_or(pointer);
+        let plain = plain
+            .trim_start_matches('.')
+            .replace("].", "/")
+            .replace(['.', '['], "/");
+        node.problem_hint(
+            format!(
+                "{} is no JSON Pointer: one begins with `/`",
+                quoted(pointer)
+            ),
+            format!("did you mean `/{}`?", shown(plain.trim_end_matches(']'))),
+        );
+    } else if !escapes.all(|rest| rest.starts_with(['0', '1'])) {
+        node.problem_hint(
+            format!("{} is no JSON Pointer", quoted(pointer)),
+            "in it `~` is written `~0`, and `/` in a name `~1`",
+        );
+    }
 }
 
 fn response(node: &Node<'_>) -> Option<ResponseMatch> {

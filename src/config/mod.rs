@@ -9,6 +9,7 @@
 //! that it names, is the only I/O.
 
 mod address;
+mod evidence;
 mod faults;
 mod matching;
 mod node;
@@ -36,15 +37,16 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::rules::{Edge, Partition, Rule};
+use crate::rules::{Edge, OwnId, Partition, Rule};
 use node::Node;
 use proxies::{Known, items};
 use report::Report;
 use value::Value;
 
+pub use evidence::{EvidenceConfig, Hashed, Rotate};
 pub use problem::{Problem, Problems};
 pub use schema::schema;
-pub use sections::{ControlConfig, EvidenceConfig, LimitsConfig, MetricsConfig};
+pub use sections::{ControlConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY, system_roots};
 pub use toxiproxy::{Fields, ToxiproxyProxy, add_toxiproxy, read_go};
 pub use upstreams::Upstreams;
@@ -63,8 +65,8 @@ pub struct Config {
     pub metrics: Option<MetricsConfig>,
     /// What is kept of what was observed.
     pub evidence: EvidenceConfig,
-    /// The header with this team's operation id.
-    pub identity_header: Option<String>,
+    /// Where this team's own id of an operation is.
+    pub identity: OwnId,
     /// What faults may hold and how long things are waited for.
     pub limits: LimitsConfig,
     /// Unique by name and by address.
@@ -108,6 +110,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     resolve(&mut config.control.state_file);
     resolve(&mut config.control.read_token_file);
     resolve(&mut config.evidence.file);
+    resolve(&mut config.evidence.hash_key_file);
     Ok(config)
 }
 
@@ -176,8 +179,8 @@ fn config(node: &Node<'_>) -> Option<Config> {
         let seed = f.opt("seed", Node::whole);
         let control = f.section("control", sections::control);
         let metrics = f.section("metrics", sections::metrics);
-        let evidence = f.section("evidence", sections::evidence);
-        let identity_header = f.section("identity", sections::identity);
+        let evidence = f.section("evidence", evidence::evidence);
+        let identity = f.section("identity", evidence::identity);
         let limits = f.section("limits", sections::limits);
 
         let mut taken = vec![("`control.listen`", control.listen.clone())];
@@ -210,7 +213,7 @@ fn config(node: &Node<'_>) -> Option<Config> {
             control,
             metrics,
             evidence,
-            identity_header,
+            identity,
             limits,
             proxies: known.edges,
             rules,

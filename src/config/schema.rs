@@ -3,6 +3,7 @@
 //! Faults follow from the registry; the words and defaults from where the decoder has them. A test
 //! holds the keys of every map against those that the decoder asks for.
 
+mod evidence;
 mod matching;
 mod partitions;
 mod shapes;
@@ -18,7 +19,7 @@ use shapes::{
 use super::proxies::{PROTOCOLS, VERSIONS};
 use super::rules::DIRECTIONS;
 use super::sections::TOXIPROXY;
-use super::{ControlConfig, EvidenceConfig, LimitsConfig};
+use super::{ControlConfig, LimitsConfig};
 use crate::faults::{Directions, KINDS, Kind, Param, Type};
 use crate::rules::Edge;
 use crate::units::{format_duration, format_size};
@@ -26,7 +27,7 @@ use crate::units::{format_duration, format_size};
 /// The JSON Schema (2020-12) of the file.
 #[must_use]
 pub fn schema() -> Value {
-    let (control, evidence) = (ControlConfig::default(), EvidenceConfig::default());
+    let control = ControlConfig::default();
     let limits = LimitsConfig::default();
     let mut root = object(
         "A Firedrill file: proxies, and what goes wrong with them",
@@ -146,54 +147,8 @@ pub fn schema() -> Value {
                     [("listen", about(text(), "host:port", None))],
                 )),
             ),
-            (
-                "evidence",
-                section(object(
-                    "What is kept of what was observed",
-                    &[],
-                    [
-                        (
-                            "capacity",
-                            about(
-                                count(1, 10_000_000),
-                                "Records in memory; past that the oldest give way",
-                                Some(json!(evidence.capacity)),
-                            ),
-                        ),
-                        (
-                            "file",
-                            about(
-                                text(),
-                                "Where records are written as JSON Lines, relative to this file",
-                                None,
-                            ),
-                        ),
-                        (
-                            "redact",
-                            about(
-                                list(text()),
-                                "Headers whose values are never recorded",
-                                Some(json!(evidence.redact)),
-                            ),
-                        ),
-                    ],
-                )),
-            ),
-            (
-                "identity",
-                section(object(
-                    "How operations are recognised",
-                    &["header"],
-                    [(
-                        "header",
-                        about(
-                            text(),
-                            "The header with this team's operation id, before the built-in ones",
-                            None,
-                        ),
-                    )],
-                )),
-            ),
+            ("evidence", section(evidence::evidence())),
+            ("identity", section(evidence::identity())),
             (
                 "limits",
                 section(object(

@@ -1,4 +1,4 @@
-//! The settings of the process itself: `control`, `metrics`, `evidence`, `identity`, `limits`.
+//! The settings of the process itself: `control`, `metrics`, `limits`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -111,7 +111,7 @@ fn host(node: &Node<'_>) -> Option<String> {
     Some(text)
 }
 
-fn file(node: &Node<'_>) -> Option<PathBuf> {
+pub(super) fn file(node: &Node<'_>) -> Option<PathBuf> {
     node.some_text("the path of a file").map(PathBuf::from)
 }
 
@@ -127,46 +127,6 @@ pub(super) fn metrics(node: &Node<'_>) -> Option<Option<MetricsConfig>> {
         let listen = f.need("listen", LISTEN, Node::listen);
         listen.map(|listen| MetricsConfig { listen })
     })
-}
-
-/// What is kept of what was observed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EvidenceConfig {
-    /// Records in memory, 1 to 10 000 000; past that the oldest give way.
-    pub capacity: usize,
-    /// Where records are written as JSON Lines.
-    pub file: Option<PathBuf>,
-    /// Headers whose values are never recorded.
-    pub redact: Vec<String>,
-}
-
-impl Default for EvidenceConfig {
-    fn default() -> Self {
-        Self {
-            capacity: 100_000,
-            file: None,
-            redact: Vec::new(),
-        }
-    }
-}
-
-pub(super) fn evidence(node: &Node<'_>) -> Option<EvidenceConfig> {
-    node.map(|f| {
-        let default = EvidenceConfig::default();
-        EvidenceConfig {
-            capacity: f.or("capacity", default.capacity, |n| {
-                n.count(1, 10_000_000).map(|n| n as usize)
-            }),
-            file: f.opt("file", file),
-            redact: f.or("redact", default.redact, |n| {
-                n.texts("a list of headers", Node::header_name)
-            }),
-        }
-    })
-}
-
-pub(super) fn identity(node: &Node<'_>) -> Option<Option<String>> {
-    node.map(|f| f.need("header", "the name of a header", Node::header_name))
 }
 
 /// What faults may hold and how long things are waited for.

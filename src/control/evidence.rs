@@ -16,8 +16,10 @@ use super::App;
 use super::error::Failure;
 use super::routes::{Api, JSON_LINES, Route};
 use super::stream::Pieces;
+use crate::clock::Timestamp;
 use crate::evidence::{Class, Entry, Filter, Ledger, Record, RecordId};
 use crate::pipeline::Context;
+use crate::rules::Statuses;
 use crate::state::Stopping;
 
 /// Lines are sent in pieces of about this size.
@@ -27,15 +29,25 @@ const PIECES: usize = 4;
 
 pub(super) fn routes(api: Api) -> Api {
     let text = || json!({ "type": "string" });
+    let moment = || json!({ "type": "string", "format": "date-time" });
     let classes = Class::ALL.map(Class::as_str);
     let route = Route::new("evidence", "Records, one a line, oldest first")
-        .query("id", "An identity, or a record's id", text())
+        .query("id", "An identity, a trace id, or a record's id", text())
         .query(
             "class",
             "What the evidence amounts to",
             json!({ "enum": classes }),
         )
         .query("proxy", "A proxy's name", text())
+        .query("from", "The service that calls", text())
+        .query("to", "The service that is called", text())
+        .query(
+            "status",
+            "The status of the upstream's answer, or of the client's: 503, 5xx or 500-599",
+            json!({ "type": "string", "pattern": "^[2-5][0-9][0-9]$|^[2-5]xx$" }),
+        )
+        .query("since", "Only those that began then or later", moment())
+        .query("until", "Only those that began before", moment())
         .query(
             "rule",
             "The name of a rule or partition that chose the operation",
@@ -65,6 +77,7 @@ async fn evidence(
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
     let (filter, follow) = parse(pairs)?;
+    let filter = filter.under(&app.context.ladder.hashing);
     let (pieces, body) = mpsc::channel(PIECES);
     let context = Arc::clone(&app.context);
     tokio::spawn(async move {
@@ -73,7 +86,7 @@ async fn evidence(
         let _ = if follow {
             followed(&context, &filter, lines).await
         } else {
-            listed(&context.ledger, &filter, lines).await
+            listed(&context.ledger, filter, lines).await
         };
     });
     let kind = [
@@ -94,7 +107,26 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
         match key.as_str() {
             "id" => filter.id = Some(value),
             "proxy" => filter.proxy = Some(value),
+            "from" => filter.from = Some(value),
+            "to" => filter.to = Some(value),
             "rule" => filter.rule = Some(value),
+            "status" => {
+                let statuses = Statuses::parse(&value).map_err(|hint| {
+                    let failure = wrong("status", format!("`{value}` is no status"));
+                    failure.hint(hint.unwrap_or_else(|| "write 503, 5xx or 500-599".to_owned()))
+                })?;
+                filter.status = Some(statuses);
+            }
+            "since" | "until" => {
+                let moment = value.parse::<Timestamp>().map_err(|error| {
+                    let failure = wrong(&key, format!("`{value}` is no moment: {error}"));
+                    failure.hint("write RFC 3339, such as 2026-01-02T03:04:05Z")
+                })?;
+                match key.as_str() {
+                    "since" => filter.since = Some(moment),
+                    _ => filter.until = Some(moment),
+                }
+            }
             "class" => {
                 let class = Class::find(&value).ok_or_else(|| {
                     let classes = Class::ALL.map(Class::as_str).join(", ");
@@ -121,7 +153,7 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
             }
             _ => {
                 return Err(wrong(&key, format!("there is no filter `{key}`"))
-                    .hint("the filters are id, class, proxy, rule, before and limit; and follow"));
+                    .hint("the filters are id, class, proxy, from, to, rule, status, since, until, before and limit; and follow"));
             }
         }
     }
@@ -133,11 +165,19 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
 }
 
 /// What is there, open operations included.
-async fn listed(ledger: &Ledger, filter: &Filter, mut lines: Lines) -> Result<(), Gone> {
-    for record in ledger.list(filter) {
-        lines.push(&record).await?;
+async fn listed(ledger: &Arc<Ledger>, filter: Filter, mut lines: Lines) -> Result<(), Gone> {
+    for entry in entries(ledger, &filter).await {
+        lines.push(&entry).await?;
     }
     lines.flush().await
+}
+
+/// What passes a filter. Looked for beside the thread that answers, which would be kept from healing
+/// while it looks through many.
+async fn entries(ledger: &Arc<Ledger>, filter: &Filter) -> Vec<Arc<Entry>> {
+    let (ledger, filter) = (Arc::clone(ledger), filter.clone());
+    let looking = tokio::task::spawn_blocking(move || ledger.entries(&filter));
+    looking.await.unwrap_or_default()
 }
 
 /// The finished records that are there, then each as it finishes: every one once.
@@ -147,10 +187,14 @@ async fn followed(context: &Context, filter: &Filter, mut lines: Lines) -> Resul
     // by their ids.
     let mut finishing = ledger.follow();
     let mut told = HashSet::new();
-    for record in ledger.list(filter) {
-        if record.class != Class::Open {
-            told.insert(record.id);
-            lines.push(&record).await?;
+    for entry in entries(ledger, filter).await {
+        let (id, class) = {
+            let record = entry.lock();
+            (record.id, record.class)
+        };
+        if class != Class::Open {
+            told.insert(id);
+            lines.push(&entry).await?;
         }
     }
     lines.flush().await?;
@@ -209,12 +253,13 @@ impl Lines {
         Self { buffer, pieces }
     }
 
-    async fn push(&mut self, record: &Record) -> Result<(), Gone> {
+    async fn push(&mut self, entry: &Entry) -> Result<(), Gone> {
         let start = self.buffer.len();
-        if let Err(error) = serde_json::to_writer(&mut self.buffer, record) {
+        let written = serde_json::to_writer(&mut self.buffer, &*entry.lock());
+        if let Err(error) = written {
             // Half a line would spoil the next one.
             self.buffer.truncate(start);
-            tracing::error!(%error, id = %record.id, "a record has no JSON");
+            tracing::error!(%error, "a record has no JSON");
             return Ok(());
         }
         self.buffer.push(b'\n');
@@ -230,11 +275,14 @@ impl Lines {
         filter: &Filter,
         told: &mut HashSet<RecordId>,
     ) -> Result<(), Gone> {
-        let record = entry.lock().clone();
-        if told.remove(&record.id) || !filter.passes(&record) {
-            return Ok(());
+        let wanted = {
+            let record = entry.lock();
+            !told.remove(&record.id) && filter.passes(&record)
+        };
+        match wanted {
+            true => self.push(entry).await,
+            false => Ok(()),
         }
-        self.push(&record).await
     }
 
     async fn flush(&mut self) -> Result<(), Gone> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::rules::MOST_BODY;
 use crate::seed;
 
 /// A hash of a body, printed as 16 hexadecimal digits. Equal bodies have equal ones within one run of
@@ -37,7 +38,12 @@ impl<'de> Deserialize<'de> for Digest {
 
 /// The digest of a body while it passes. Takes room once there is one.
 #[derive(Default)]
-pub struct Digester(Option<Box<Xxh3>>);
+pub struct Digester {
+    hasher: Option<Box<Xxh3>>,
+    /// A copy of it, where one is wanted, as long as it is not too long.
+    kept: Option<Box<Vec<u8>>>,
+    off: bool,
+}
 
 impl fmt::Debug for Digester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,17 +52,49 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
+    /// One that also keeps a copy of a body that is no longer than [`MOST_BODY`].
+    #[must_use]
+    pub fn keeping() -> Self {
+        Self {
+            kept: Some(Box::default()),
+            ..Self::default()
+        }
+    }
+
+    /// One that does nothing.
+    #[must_use]
+    pub fn off() -> Self {
+        Self {
+            off: true,
+            ..Self::default()
+        }
+    }
+
     /// Takes in more of the body, without what frames it.
     pub fn update(&mut self, bytes: &[u8]) {
+        if self.off {
+            return;
+        }
         let hasher = self
-            .0
+            .hasher
             .get_or_insert_with(|| Box::new(Xxh3::with_seed(secret())));
         hasher.update(bytes);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
+            if kept.len() > MOST_BODY {
+                self.kept = None;
+            }
+        }
     }
 
     /// The digest of what was taken in; of nothing, zero. Begins anew.
     pub fn take(&mut self) -> Digest {
-        Digest(self.0.take().map_or(0, |hasher| hasher.digest()))
+        Digest(self.hasher.take().map_or(0, |hasher| hasher.digest()))
+    }
+
+    /// The copy.
+    pub fn take_kept(&mut self) -> Option<Vec<u8>> {
+        self.kept.take().map(|kept| *kept)
     }
 }
 

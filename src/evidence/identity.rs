@@ -1,13 +1,11 @@
-//! Which logical operation a request belongs to: the ladder of the contract, and attempts.
-
-use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+//! Which logical operation a request belongs to: the ladder of the contract.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clock::Timestamp;
-use crate::operation::Request;
+use super::{Hashing, Trace};
+use crate::operation::{Body, Request};
+use crate::rules::{OwnId, unquoted};
 use crate::seed;
 
 /// How an operation is known.
@@ -15,7 +13,7 @@ use crate::seed;
 pub struct Identity {
     /// The rung of the ladder that held.
     pub by: By,
-    /// As it came; a structured-field string without its quotes; hashed where it is redacted.
+    /// As it came; a structured-field string without its quotes; a hash where it is to be one.
     pub value: String,
     /// Whether it names the operation, or only suggests it.
     pub strength: Strength,
@@ -25,7 +23,7 @@ pub struct Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum By {
-    /// The header that the file names.
+    /// Where the file says that it is.
     Configured,
     /// `Idempotency-Key` or an alias of it.
     IdempotencyKey,
@@ -57,35 +55,66 @@ const IDEMPOTENCY_KEYS: [&str; 4] = [
 ];
 
 /// The ladder: how requests are told apart.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Ladder {
-    /// The team's own header, before the built-in ones.
-    pub header: Option<String>,
-    /// Headers whose values are kept only as hashes.
-    pub redact: Vec<String>,
+    /// Where the team's own id is, before the built-in rungs.
+    pub own: OwnId,
+    /// What is kept only as a hash.
+    pub hashing: Hashing,
 }
 
 impl Ladder {
-    /// The identity that the head of a request gives; `None`: only a fingerprint can be had.
+    /// The identity that the head of a request gives; `None`: only a fingerprint can be had, if the
+    /// body has no better one ([`Ladder::of_body`]).
     #[must_use]
     pub fn identify(&self, request: &Request<'_>) -> Option<Identity> {
-        if let Some(identity) = self.named(request) {
-            return Some(identity);
+        if let Some(value) = self.own.of_head(request) {
+            let header = self.own.header.as_deref();
+            return Some(self.identity(By::Configured, header, value));
         }
-        let value = find(request, "traceparent")?;
-        // version "-" trace-id "-" parent-id "-" flags (W3C Trace Context, 3.2)
-        let trace = value.split('-').nth(1).filter(|t| t.len() == 32)?;
-        Some(self.identity(By::TraceId, "traceparent", trace))
+        if let Some((by, header, value)) = named(request) {
+            return Some(self.identity(by, Some(header), value));
+        }
+        let trace = Trace::of(request)?.id.to_string();
+        Some(self.identity(By::TraceId, Some("traceparent"), &trace))
     }
 
-    /// The operation's decision key: the configured identity, else the idempotency key, else
-    /// method, path and query.
+    /// Where in a trace a request stands, as it is kept.
+    #[must_use]
+    pub fn trace(&self, request: &Request<'_>) -> Option<Trace> {
+        Trace::of(request).map(|trace| self.hashing.trace(trace))
+    }
+
+    /// Whether the body of a request may have the team's own id, where `by` is what its head gives.
+    #[must_use]
+    pub fn asks_of_body(&self, by: Option<By>) -> bool {
+        self.own.asks_of_body() && by != Some(By::Configured)
+    }
+
+    /// The identity that the body of a request gives, where its head has not the team's own.
+    #[must_use]
+    pub fn of_body(&self, body: &Body<'_>) -> Option<Identity> {
+        let value = self.own.of_body(body)?;
+        Some(self.identity(By::Configured, None, &value))
+    }
+
+    /// A hash of method, path and body (`print`), for those that have nothing better.
+    #[must_use]
+    pub fn fingerprint(&self, print: u64) -> Identity {
+        self.identity(By::Fingerprint, None, &format!("{print:016x}"))
+    }
+
+    /// The operation's decision key, as far as the head tells it: the configured identity, else the
+    /// idempotency key, else method, path and query.
     #[must_use]
     pub fn decision_key(&self, request: &Request<'_>) -> u64 {
-        let configured = self.header.as_deref().and_then(|h| find(request, h));
-        let key = configured.or_else(|| IDEMPOTENCY_KEYS.iter().find_map(|h| find(request, h)));
+        let key = self.own.of_head(request);
+        let key = key.or_else(|| {
+            let mut keys = IDEMPOTENCY_KEYS.iter();
+            keys.find_map(|name| request.header(name).map(unquoted))
+        });
         match key {
-            Some(key) => seed::key(&[key.as_bytes()]),
+            Some(key) => self.decision_key_of(key),
             None => seed::key(&[
                 request.method.as_bytes(),
                 request.path.as_bytes(),
@@ -94,157 +123,49 @@ impl Ladder {
         }
     }
 
-    fn named(&self, request: &Request<'_>) -> Option<Identity> {
-        if let Some(header) = &self.header
-            && let Some(value) = find(request, header)
-        {
-            return Some(self.identity(By::Configured, header, value));
-        }
-        // One pass over the headers: this runs for every request.
-        let mut best: Option<(By, &str, &str)> = None;
-        for header in request.headers {
-            let by = match header.name.len() {
-                12 if header.name.eq_ignore_ascii_case("x-request-id") => By::RequestId,
-                15 | 17 | 19
-                    if IDEMPOTENCY_KEYS
-                        .iter()
-                        .any(|k| header.name.eq_ignore_ascii_case(k)) =>
-                {
-                    By::IdempotencyKey
-                }
-                _ => continue,
-            };
-            let better = best.is_none_or(|(b, ..)| b == By::RequestId && by != b);
-            if let (true, Ok(value)) = (better, std::str::from_utf8(header.value)) {
-                best = Some((by, header.name, value));
-            }
-        }
-        let (by, header, value) = best?;
-        Some(self.identity(by, header, unquote(value)))
+    /// The decision key of an operation that has this id.
+    #[must_use]
+    pub fn decision_key_of(&self, id: &str) -> u64 {
+        seed::key(&[id.as_bytes()])
     }
 
-    fn identity(&self, by: By, header: &str, value: &str) -> Identity {
-        let hidden = self.redact.iter().any(|h| h.eq_ignore_ascii_case(header));
-        Identity {
+    fn identity(&self, by: By, header: Option<&str>, value: &str) -> Identity {
+        let strength = match by {
+            By::TraceId | By::Fingerprint => Strength::Weak,
+            _ => Strength::Strong,
+        };
+        let value = value.to_owned();
+        let identity = Identity {
             by,
-            value: if hidden {
-                format!("hash:{:016x}", seed::key(&[value.as_bytes()]))
-            } else {
-                value.to_owned()
-            },
-            strength: match by {
-                By::TraceId | By::Fingerprint => Strength::Weak,
-                _ => Strength::Strong,
-            },
-        }
+            value,
+            strength,
+        };
+        self.hashing.identity(identity, header)
     }
 }
 
-fn find<'a>(request: &Request<'a>, name: &str) -> Option<&'a str> {
-    let mut named = request.headers.iter();
-    let header = named.find(|h| h.name.eq_ignore_ascii_case(name))?;
-    std::str::from_utf8(header.value).ok().map(unquote)
-}
-
-fn unquote(value: &str) -> &str {
-    value
-        .strip_prefix('"')
-        .and_then(|v| v.strip_suffix('"'))
-        .unwrap_or(value)
-}
-
-/// How long after a failure an operation with the same weak identity counts as its next attempt.
-const WEAK_WINDOW: Duration = Duration::from_secs(10);
-
-/// How many identities are remembered; past that the oldest is forgotten.
-const REMEMBERED: usize = 100_000;
-
-/// Counts attempts: of strong identities always, of weak ones after a failure.
-#[derive(Debug, Default)]
-pub(super) struct Attempts {
-    seen: HashMap<u64, Seen>,
-    order: VecDeque<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    attempts: u32,
-    failed: Option<Timestamp>,
-}
-
-impl Attempts {
-    /// The attempt that begins now: identities are scoped by proxy, method and path (`scope`).
-    pub(super) fn begin(&mut self, scope: u64, identity: &Identity, now: Timestamp) -> u32 {
-        if identity.strength == Strength::Weak && self.seen.is_empty() {
-            return 1;
-        }
-        let key = seed::key(&[&scope.to_le_bytes(), identity.value.as_bytes()]);
-        let known = self.seen.get_mut(&key);
-        match identity.strength {
-            Strength::Strong => match known {
-                Some(seen) => {
-                    seen.attempts = seen.attempts.saturating_add(1);
-                    seen.attempts
-                }
-                None => {
-                    self.remember(
-                        key,
-                        Seen {
-                            attempts: 1,
-                            failed: None,
-                        },
-                    );
-                    1
-                }
-            },
-            Strength::Weak => match known {
-                Some(seen) if seen.failed.is_some_and(|at| now.since(at) <= WEAK_WINDOW) => {
-                    seen.attempts = seen.attempts.saturating_add(1);
-                    seen.attempts
-                }
-                _ => 1,
-            },
-        }
-    }
-
-    /// An attempt ended: after a failure the next one with this weak identity is joined to it.
-    pub(super) fn ended(
-        &mut self,
-        scope: u64,
-        identity: &Identity,
-        attempt: u32,
-        failed: Option<Timestamp>,
-    ) {
-        // Nothing is remembered of what only succeeds, so that costs nothing.
-        if identity.strength == Strength::Strong || self.seen.is_empty() && failed.is_none() {
-            return;
-        }
-        let key = seed::key(&[&scope.to_le_bytes(), identity.value.as_bytes()]);
-        match self.seen.get_mut(&key) {
-            Some(seen) => {
-                seen.failed = failed;
-                seen.attempts = attempt;
+/// The best of the headers by which callers name operations.
+fn named<'a>(request: &Request<'a>) -> Option<(By, &'a str, &'a str)> {
+    // One pass over the headers: this runs for every request.
+    let mut best: Option<(By, &str, &str)> = None;
+    for header in request.headers {
+        let by = match header.name.len() {
+            12 if header.name.eq_ignore_ascii_case("x-request-id") => By::RequestId,
+            15 | 17 | 19
+                if IDEMPOTENCY_KEYS
+                    .iter()
+                    .any(|k| header.name.eq_ignore_ascii_case(k)) =>
+            {
+                By::IdempotencyKey
             }
-            None if failed.is_some() => self.remember(
-                key,
-                Seen {
-                    attempts: attempt,
-                    failed,
-                },
-            ),
-            None => {}
+            _ => continue,
+        };
+        let better = best.is_none_or(|(b, ..)| b == By::RequestId && by != b);
+        if let (true, Ok(value)) = (better, std::str::from_utf8(header.value)) {
+            best = Some((by, header.name, unquoted(value)));
         }
     }
-
-    fn remember(&mut self, key: u64, seen: Seen) {
-        if self.order.len() == REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.seen.remove(&oldest);
-        }
-        self.order.push_back(key);
-        self.seen.insert(key, seen);
-    }
+    best
 }
 
 #[cfg(test)]
@@ -281,8 +202,14 @@ mod tests {
             header("X-Payment-Id", "p-1"),
         ];
         let ladder = Ladder {
-            header: Some("x-payment-id".to_owned()),
-            redact: vec!["x-request-id".to_owned()],
+            own: OwnId {
+                header: Some("x-payment-id".to_owned()),
+                ..OwnId::default()
+            },
+            hashing: Hashing {
+                headers: vec!["x-request-id".to_owned()],
+                ..Hashing::default()
+            },
         };
         let by = |headers| {
             let identity = ladder.identify(&request(headers));
@@ -302,33 +229,6 @@ mod tests {
         let trace = "0af7651916cd43dd8448eb211c80319c".to_owned();
         assert_eq!(by(&all[..1]), Some((By::TraceId, trace, Strength::Weak)));
         assert_eq!(by(&[]), None);
-    }
-
-    #[test]
-    fn weak_identities_join_only_after_a_failure_and_within_the_window() {
-        let mut attempts = Attempts::default();
-        let id = |strength| Identity {
-            by: By::Fingerprint,
-            value: "x".to_owned(),
-            strength,
-        };
-        let (weak, at) = (id(Strength::Weak), |s: u64| Timestamp(s * 1_000_000));
-        assert_eq!(attempts.begin(1, &weak, at(0)), 1);
-        assert_eq!(attempts.begin(1, &weak, at(1)), 1, "none failed");
-        attempts.ended(1, &weak, 1, Some(at(2)));
-        assert_eq!(attempts.begin(1, &weak, at(3)), 2);
-        attempts.ended(1, &weak, 2, None);
-        assert_eq!(attempts.begin(1, &weak, at(3)), 1, "the last one succeeded");
-        attempts.ended(1, &weak, 1, Some(at(4)));
-        assert_eq!(attempts.begin(2, &weak, at(3)), 1, "another scope");
-        assert_eq!(attempts.begin(1, &weak, at(60)), 1, "too long after");
-        let strong = Identity {
-            by: By::IdempotencyKey,
-            value: "k".into(),
-            strength: Strength::Strong,
-        };
-        assert_eq!(attempts.begin(1, &strong, at(0)), 1);
-        assert_eq!(attempts.begin(1, &strong, at(999)), 2);
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! The bounded memory of records: begun, finished, listed, followed.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use super::identity::Attempts;
-use super::{Class, Identity, Record, RecordId};
+use super::attempts::Attempts;
+use super::{Class, Delivery, FaultSeen, Filter, Identity, Record, RecordId};
 use crate::clock::Timestamp;
 
 /// Finished records that a slow follower may lag behind before it loses some.
@@ -18,6 +17,8 @@ const FOLLOW_BUFFER: usize = 8192;
 #[derive(Debug)]
 pub struct Entry {
     record: Mutex<Record>,
+    /// The bytes that it takes up in the ledger; 0: it is not in it, or no more.
+    weight: AtomicUsize,
 }
 
 impl Entry {
@@ -32,22 +33,29 @@ impl Entry {
 pub struct Ledger {
     run: u32,
     next: AtomicU64,
-    capacity: usize,
+    room: Room,
     entries: Mutex<VecDeque<Arc<Entry>>>,
+    /// The bytes of them all.
+    bytes: AtomicUsize,
     attempts: Mutex<Attempts>,
     dropped: AtomicU64,
     finished: broadcast::Sender<Arc<Entry>>,
 }
 
 impl Ledger {
-    /// An empty ledger for `capacity` records.
+    /// An empty ledger; `None`: nothing is kept, nor followed, nor are attempts counted.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(room: Option<Room>) -> Self {
+        let none = Room {
+            records: 0,
+            bytes: 0,
+        };
         Self {
             run: (Timestamp::now().0 / 1_000_000) as u32,
             next: AtomicU64::new(1),
-            capacity: capacity.max(1),
+            room: room.unwrap_or(none),
             entries: Mutex::default(),
+            bytes: AtomicUsize::new(0),
             attempts: Mutex::default(),
             dropped: AtomicU64::new(0),
             finished: broadcast::channel(FOLLOW_BUFFER).0,
@@ -66,32 +74,64 @@ impl Ledger {
     /// Takes up an operation that has begun. At capacity the oldest is dropped and counted.
     #[must_use]
     pub fn begin(&self, record: Record) -> Arc<Entry> {
+        if !self.is_on() {
+            return Arc::new(Entry {
+                record: Mutex::new(record),
+                weight: AtomicUsize::new(0),
+            });
+        }
+        let weight = weight(&record);
         let entry = Arc::new(Entry {
             record: Mutex::new(record),
+            weight: AtomicUsize::new(weight),
         });
-        let oldest = {
+        let Room { records, bytes } = self.room;
+        let mut taken = self.bytes.fetch_add(weight, Relaxed) + weight;
+        // Freed outside the lock. Mostly it is none or one, which takes no room.
+        let mut oldest = [const { None }; 4];
+        {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            let full = entries.len() >= self.capacity;
-            let oldest = full.then(|| entries.pop_front()).flatten();
             entries.push_back(Arc::clone(&entry));
-            oldest
-        };
-        // Freed outside the lock.
-        if oldest.is_some() {
-            self.dropped.fetch_add(1, Relaxed);
+            for place in &mut oldest {
+                // The one that has just begun stays, however large it is.
+                if entries.len() <= records && taken <= bytes || entries.len() == 1 {
+                    break;
+                }
+                *place = entries.pop_front();
+                if let Some(gone) = place {
+                    let weight = gone.weight.swap(0, Relaxed);
+                    taken = self.bytes.fetch_sub(weight, Relaxed) - weight;
+                }
+            }
+        }
+        let dropped = oldest.iter().flatten().count() as u64;
+        if dropped > 0 {
+            self.dropped.fetch_add(dropped, Relaxed);
         }
         entry
+    }
+
+    /// Whether anything is kept.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.room.records > 0
     }
 
     /// The attempt that begins with this identity; `scope` hashes proxy, method and path.
     #[must_use]
     pub fn attempt(&self, scope: u64, identity: &Identity, now: Timestamp) -> u32 {
+        if !self.is_on() {
+            return 1;
+        }
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.begin(scope, identity, now)
     }
 
     /// The caller has given up this attempt, of which more may still become known.
     pub fn gave_up(&self, scope: u64, identity: &Identity, attempt: u32, at: Timestamp) {
+        if !self.is_on() {
+            return;
+        }
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         attempts.ended(scope, identity, attempt, Some(at));
     }
@@ -101,6 +141,10 @@ impl Ledger {
         let class = {
             let mut record = entry.lock();
             record.close();
+            if !self.is_on() {
+                return record.class;
+            }
+            self.weigh(entry, &record);
             let failed = record.failed().then(Timestamp::now);
             if let Some(identity) = &record.identity {
                 let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,6 +157,21 @@ impl Ledger {
             let _ = self.finished.send(Arc::clone(entry));
         }
         class
+    }
+
+    /// What came to a record since it began takes up room as well.
+    fn weigh(&self, entry: &Entry, record: &Record) {
+        let (before, now) = (entry.weight.load(Relaxed), weight(record));
+        // One that has left the ledger meanwhile weighs nothing.
+        let stays = before != 0
+            && entry
+                .weight
+                .compare_exchange(before, now, Relaxed, Relaxed)
+                .is_ok();
+        if stays {
+            self.bytes.fetch_add(now, Relaxed);
+            self.bytes.fetch_sub(before, Relaxed);
+        }
     }
 
     /// Records that finish from now on.
@@ -141,6 +200,12 @@ impl Ledger {
             .len()
     }
 
+    /// The bytes that they take up, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
     /// Whether none is kept.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -150,17 +215,21 @@ impl Ledger {
     /// The records that pass the filter, oldest first, at most `filter.limit` of the newest.
     #[must_use]
     pub fn list(&self, filter: &Filter) -> Vec<Record> {
+        let entries = self.entries(filter).into_iter();
+        entries.map(|entry| entry.lock().clone()).collect()
+    }
+
+    /// The same, as they stand in the ledger. Takes a while where there are many.
+    #[must_use]
+    pub fn entries(&self, filter: &Filter) -> Vec<Arc<Entry>> {
         // The lock is held for a copy of pointers only: traffic is not kept waiting.
         let entries: Vec<_> = {
             let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entries.iter().cloned().collect()
         };
-        let newest = entries.iter().rev();
-        let mut found: Vec<Record> = newest
-            .filter_map(|entry| {
-                let record = entry.lock();
-                filter.passes(&record).then(|| record.clone())
-            })
+        let newest = entries.into_iter().rev();
+        let mut found: Vec<_> = newest
+            .filter(|entry| filter.passes(&entry.lock()))
             .take(filter.limit.unwrap_or(usize::MAX))
             .collect();
         found.reverse();
@@ -168,48 +237,30 @@ impl Ledger {
     }
 }
 
-/// Which records are asked for; absent conditions hold for all.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    /// An operation's identity, or a record's own id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// A class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class: Option<Class>,
-    /// A proxy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
-    /// A rule or partition that chose the operation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// Only those that began before this one: the page before one that begins with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<RecordId>,
-    /// At most so many, the newest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<usize>,
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Records, at least one.
+    pub records: usize,
+    /// Bytes that they may take up together. One record may always.
+    pub bytes: usize,
 }
 
-impl Filter {
-    /// Whether every condition holds.
-    #[must_use]
-    pub fn passes(&self, record: &Record) -> bool {
-        let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        let identified = self.id.as_deref().is_none_or(|id| {
-            record.identity.as_ref().is_some_and(|i| i.value == id) || record.id.to_string() == id
-        });
-        let earlier = |before: RecordId| (record.id.run, record.id.n) < (before.run, before.n);
-        identified
-            && self.before.is_none_or(earlier)
-            && self.class.is_none_or(|class| record.class == class)
-            && same(&self.proxy, &record.proxy)
-            && self
-                .rule
-                .as_deref()
-                .is_none_or(|rule| record.faults.iter().any(|f| &*f.rule == rule))
-    }
+/// The bytes that a record takes up: itself with what an allocator and the queue add to it, and all
+/// that it points to.
+fn weight(record: &Record) -> usize {
+    const OWN: usize = size_of::<Entry>() + 4 * size_of::<usize>();
+    let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+    let identity = record.identity.as_ref();
+    let deliveries = record.upstream.iter();
+    let error = |delivery: &Delivery| delivery.error.as_ref().map_or(0, String::capacity);
+    OWN + text(&record.request.method)
+        + text(&record.request.path)
+        + identity.map_or(0, |identity| identity.value.capacity())
+        // Each will have one delivery.
+        + record.upstream.capacity().max(1) * size_of::<Delivery>()
+        + deliveries.map(error).sum::<usize>()
+        + record.faults.capacity() * size_of::<FaultSeen>()
 }
 
 #[cfg(test)]
@@ -219,7 +270,10 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_losses_are_counted() {
-        let ledger = Ledger::new(3);
+        let ledger = Ledger::new(Some(Room {
+            records: 3,
+            bytes: usize::MAX,
+        }));
         for _ in 0..10 {
             let mut r = record();
             r.id = ledger.next_id();
@@ -236,21 +290,54 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_joined_and_the_limit_takes_the_newest() {
-        let ledger = Ledger::new(10);
-        for proxy in ["a", "b", "a", "a"] {
+    fn memory_is_bounded_in_bytes_too() {
+        let long = |len: usize| {
             let mut r = record();
-            r.id = ledger.next_id();
-            r.proxy = proxy.into();
-            let _ = ledger.begin(r);
-        }
-        let filter = Filter {
-            proxy: Some("a".to_owned()),
-            class: Some(Class::Open),
-            limit: Some(2),
-            ..Filter::default()
+            r.request.path = Some("x".repeat(len).into());
+            r
         };
-        let ids: Vec<_> = ledger.list(&filter).iter().map(|r| r.id.n).collect();
-        assert_eq!(ids, [3, 4]);
+        let room = Room {
+            records: 1000,
+            bytes: 50_000,
+        };
+        let ledger = Ledger::new(Some(room));
+        let mut begun = Vec::new();
+        for n in 1..200 {
+            begun.push(ledger.begin(long(n * 50)));
+            assert!(ledger.bytes() <= room.bytes, "{n}: {}", ledger.bytes());
+        }
+        let kept = || -> usize {
+            let entries = ledger.entries(&Filter::default());
+            entries.iter().map(|entry| weight(&entry.lock())).sum()
+        };
+        assert_eq!(ledger.bytes(), kept());
+        assert_eq!(ledger.dropped(), 199 - ledger.len() as u64);
+        // What comes later counts as well, but not of those that have left.
+        for entry in &begun {
+            entry.lock().upstream.push(Delivery {
+                error: Some("e".repeat(1000)),
+                ..Delivery::default()
+            });
+            ledger.finish(entry, 0);
+        }
+        let kept = || -> usize {
+            let entries = ledger.entries(&Filter::default());
+            entries.iter().map(|entry| weight(&entry.lock())).sum()
+        };
+        assert_eq!(ledger.bytes(), kept());
+        // One that is too large for all the room is the only one.
+        let _ = ledger.begin(long(100_000));
+        for _ in 0..100 {
+            let _ = ledger.begin(long(10));
+        }
+        assert!(ledger.bytes() <= room.bytes);
+    }
+
+    #[test]
+    fn what_is_off_keeps_nothing_and_loses_nothing() {
+        let ledger = Ledger::new(None);
+        let entry = ledger.begin(record());
+        assert_eq!(ledger.finish(&entry, 0), Class::NeverDelivered);
+        assert_eq!((ledger.len(), ledger.bytes(), ledger.dropped()), (0, 0, 0));
     }
 }

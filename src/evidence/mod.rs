@@ -4,8 +4,11 @@
 //! them. It claims only what was seen; it does not know how it came about (that is the pipeline's).
 
 mod answer;
+mod attempts;
 mod digest;
+mod filter;
 pub mod findings;
+mod hashing;
 mod identity;
 mod ledger;
 mod record;
@@ -14,11 +17,13 @@ mod trace;
 
 pub use answer::{asks_to_wait, replayed};
 pub use digest::{Digest, Digester};
+pub use filter::Filter;
+pub use hashing::{HashKey, Hashing};
 pub use identity::{By, Identity, Ladder, Strength};
-pub use ledger::{Entry, Filter, Ledger};
+pub use ledger::{Entry, Ledger, Room};
 pub use record::{
     Caller, Cause, Class, Client, Delivery, FaultSeen, Observed, Outcome, Record, RecordId,
     RequestSeen,
 };
-pub use sink::Sink;
+pub use sink::{Rotation, Sink};
 pub use trace::{SpanId, Trace, TraceId};

@@ -8,10 +8,9 @@ use super::course::Course;
 use super::operation::Turn;
 use super::{ConnectAction, Crossing, Operation, Receipt, RequestAction, ResponseAction, Witness};
 use crate::clock::Instant;
-use crate::evidence::Trace;
 use crate::faults::End;
 use crate::operation::{Body, Direction, Facts, Layer, Phase, Request, Response, Sni};
-use crate::rules::{Awaited, Cut, LiveRule, Meets, Mode, Per, Protocol, Rest, RuleSet};
+use crate::rules::{Awaited, Cut, LiveRule, MOST_BODY, Meets, Mode, Per, Protocol, Rest, RuleSet};
 use crate::seed;
 use crate::state::Stopping;
 
@@ -177,13 +176,7 @@ impl Session {
     /// A record of the connection itself, where no finer operation is known.
     #[must_use]
     pub fn witness(&self) -> Witness {
-        Witness::begin(
-            &self.crossing,
-            self.known,
-            None,
-            (None, None),
-            self.client(),
-        )
+        Witness::begin(&self.crossing, self.known, None, self.client())
     }
 
     /// When it was accepted.
@@ -339,21 +332,10 @@ impl Session {
         opening: Option<Operation>,
     ) -> (Operation, RequestAction) {
         let ladder = &self.crossing.context.ladder;
-        let named = (request.method, request.path);
-        let named_by = (ladder.identify(request), Trace::of(request));
         let mut operation = match opening {
-            None => {
-                let witness = Witness::begin(
-                    &self.crossing,
-                    self.known,
-                    Some(named),
-                    named_by,
-                    self.client(),
-                );
-                Operation::new(witness)
-            }
+            None => self.lost_request(request),
             Some(operation) => {
-                operation.witness.becomes(named, named_by);
+                operation.witness.becomes(request);
                 operation
             }
         };
@@ -362,6 +344,8 @@ impl Session {
         }
         let facts = self.facts(Some(*request), bytes);
         let mut key = None;
+        // The team's own id may only come with the body: no rule is asked without it.
+        let own = ladder.own.asks_of_body() && ladder.own.of_head(request).is_none();
         let mut awaited: Option<u64> = None;
         for (order, live) in self.set.rules.iter().enumerate() {
             if live.rule.fault.kind.acts_before_messages() {
@@ -378,8 +362,11 @@ impl Session {
             let turn = Turn {
                 order,
                 key,
-                counted: counted.map(|nth| self.counted_by(nth.per, request)),
+                counted: counted.map(|nth| self.counted_by(nth.per, request, None)),
             };
+            if own {
+                awaited = awaited.max(Some(MOST_BODY as u64));
+            }
             awaited = awaited.max(rest.as_ref().and_then(|rest| rest.awaited().body));
             if awaited.is_some() {
                 // Those behind it in rule order wait with it, to be asked in that order.
@@ -406,13 +393,22 @@ impl Session {
         request: &Request<'_>,
         body: &Body<'_>,
     ) -> RequestAction {
+        let ladder = &self.crossing.context.ladder;
+        let own = ladder.own.of_head(request).is_none();
+        let own = own.then(|| ladder.own.of_body(body)).flatten();
         for waiting in operation.take_waiting() {
             let rest = match waiting.rest.map(|rest| rest.meets(body, None)) {
                 None | Some(Meets::Now) => None,
                 Some(Meets::Later(rest)) => Some(rest),
                 Some(Meets::Never) => continue,
             };
-            self.request_known(operation, &waiting.live, waiting.turn, rest);
+            let mut turn = waiting.turn;
+            if let Some(own) = &own {
+                turn.key = ladder.decision_key_of(own);
+                let nth = waiting.live.rule.matcher.nth.as_ref();
+                turn.counted = nth.map(|nth| self.counted_by(nth.per, request, Some(own)));
+            }
+            self.request_known(operation, &waiting.live, turn, rest);
         }
         operation.on_request(request)
     }
@@ -438,8 +434,8 @@ impl Session {
         }
     }
 
-    /// By what a rule counts this request.
-    fn counted_by(&self, per: Per, request: &Request<'_>) -> u64 {
+    /// By what a rule counts this request. `own`: the team's own id, where its body has it.
+    fn counted_by(&self, per: Per, request: &Request<'_>, own: Option<&str>) -> u64 {
         let proxy = self.crossing.edge.name.as_bytes();
         let (method, path) = (request.method.as_bytes(), request.path.as_bytes());
         match per {
@@ -449,8 +445,11 @@ impl Session {
                 IpAddr::V4(ip) => seed::key(&[proxy, &ip.octets()]),
                 IpAddr::V6(ip) => seed::key(&[proxy, &ip.octets()]),
             },
-            Per::Identity => match self.crossing.context.ladder.identify(request) {
-                Some(identity) => seed::key(&[proxy, method, path, identity.value.as_bytes()]),
+            Per::Identity => match own.map(str::to_owned).or_else(|| {
+                let identity = self.crossing.context.ladder.identify(request);
+                identity.map(|identity| identity.value)
+            }) {
+                Some(id) => seed::key(&[proxy, method, path, id.as_bytes()]),
                 None => {
                     let query = request.query.unwrap_or_default();
                     seed::key(&[proxy, method, path, query.as_bytes(), b"none"])
@@ -476,13 +475,10 @@ impl Session {
     /// Begins the operation of a request that can no longer be carried: no rule is asked.
     #[must_use]
     pub fn lost_request(&self, request: &Request<'_>) -> Operation {
-        let ladder = &self.crossing.context.ladder;
-        let named = Some((request.method, request.path));
         Operation::new(Witness::begin(
             &self.crossing,
             self.known,
-            named,
-            (ladder.identify(request), Trace::of(request)),
+            Some(request),
             self.client(),
         ))
     }

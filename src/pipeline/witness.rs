@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::Crossing;
+use super::{Context, Crossing};
 use crate::clock::Timestamp;
 use crate::evidence::{
-    Caller, Cause, Class, Client, Delivery, Digest, Entry, FaultSeen, Identity, Observed, Outcome,
-    Record, RequestSeen, Strength, Trace,
+    Caller, Cause, Class, Client, Delivery, Digester, Entry, FaultSeen, Identity, Observed,
+    Outcome, Record, RequestSeen, Strength,
 };
-use crate::operation::Phase;
+use crate::operation::{Body, Phase, Request};
 use crate::rules::{Cut, Protocol};
 use crate::seed;
 
@@ -43,8 +43,8 @@ impl Drop for Open {
 }
 
 /// Within which identities are compared.
-fn scope(crossing: &Crossing, request: Option<(&str, &str)>) -> u64 {
-    let (method, path) = request.unwrap_or_default();
+fn scope(crossing: &Crossing, request: Option<&Request<'_>>) -> u64 {
+    let (method, path) = request.map_or(("", ""), |request| (request.method, request.path));
     seed::key(&[
         crossing.edge.name.as_bytes(),
         method.as_bytes(),
@@ -56,8 +56,14 @@ fn attempts(scope: u64, identity: &Identity) -> u64 {
     seed::key(&[&scope.to_le_bytes(), identity.value.as_bytes()])
 }
 
-/// Which attempt this is, as far as its head tells. A weak identity may still give way to a
-/// fingerprint; its attempt is counted at the end of the request.
+/// Whether an identity stands before the body is known. A weak one may give way to a fingerprint, and
+/// any but the team's own to that.
+fn stands(crossing: &Crossing, identity: &Identity) -> bool {
+    let ladder = &crossing.context.ladder;
+    identity.strength == Strength::Strong && !ladder.asks_of_body(Some(identity.by))
+}
+
+/// Which attempt this is, as far as its head tells; else that is counted at the end of the request.
 fn attempt(
     crossing: &Crossing,
     scope: u64,
@@ -68,26 +74,27 @@ fn attempt(
         return 1;
     };
     crossing.course.passage.tried(|| attempts(scope, id));
-    match id.strength {
-        Strength::Strong => crossing.context.ledger.attempt(scope, id, started),
-        Strength::Weak => 1,
+    match stands(crossing, id) {
+        true => crossing.context.ledger.attempt(scope, id, started),
+        false => 1,
     }
 }
 
 impl Witness {
-    /// Begins a record. `known`: what the connection is known to be; `request` is the method and path
-    /// where there are any.
+    /// Begins a record. `known`: what the connection is known to be; `request`: where there is one.
     pub(super) fn begin(
         crossing: &Arc<Crossing>,
         known: Protocol,
-        request: Option<(&str, &str)>,
-        (identity, trace): (Option<Identity>, Option<Trace>),
+        request: Option<&Request<'_>>,
         client: SocketAddr,
     ) -> Self {
         let context = &crossing.context;
+        let ladder = &context.ladder;
         let started = Timestamp::now();
         let scope = scope(crossing, request);
-        let (method, path) = request.unzip();
+        let identity = request.and_then(|request| ladder.identify(request));
+        let trace = request.and_then(|request| ladder.trace(request));
+        let path = request.map(|request| ladder.hashing.path(request.path));
         let attempt = attempt(crossing, scope, identity.as_ref(), started);
         let id = context.ledger.next_id();
         let record = Record {
@@ -105,13 +112,13 @@ impl Witness {
             trace,
             attempt,
             request: RequestSeen {
-                method: method.map(Into::into),
+                method: request.map(|request| request.method.into()),
                 path: path.map(Into::into),
                 ..RequestSeen::default()
             },
             upstream: Vec::new(),
             client: Client {
-                address: Some(Caller::At(client)),
+                address: Some(ladder.hashing.client(Caller::At(client))),
                 ..Client::default()
             },
             faults: Vec::new(),
@@ -129,20 +136,18 @@ impl Witness {
     }
 
     /// The record of a connection becomes that of its first request.
-    pub(super) fn becomes(
-        &self,
-        (method, path): (&str, &str),
-        (identity, trace): (Option<Identity>, Option<Trace>),
-    ) {
+    pub(super) fn becomes(&self, request: &Request<'_>) {
         let open = &self.0;
-        let scope = scope(&open.crossing, Some((method, path)));
+        let ladder = &open.crossing.context.ladder;
+        let scope = scope(&open.crossing, Some(request));
+        let (identity, trace) = (ladder.identify(request), ladder.trace(request));
         open.scope.store(scope, Relaxed);
         let started = self.note(|r| r.started);
         let attempt = attempt(&open.crossing, scope, identity.as_ref(), started);
         self.note(|r| {
             r.protocol = Protocol::Http;
-            r.request.method = Some(method.into());
-            r.request.path = Some(path.into());
+            r.request.method = Some(request.method.into());
+            r.request.path = Some(ladder.hashing.path(request.path).into());
             (r.identity, r.trace, r.attempt) = (identity, trace, attempt);
         });
     }
@@ -180,35 +185,52 @@ impl Witness {
         change(&mut self.0.entry.lock())
     }
 
-    /// No more comes of the request: what its body is, and whether that is all of it. Those without a
-    /// better identity have one by it.
-    pub fn request_ended(&self, body: Digest, whole: bool) {
+    /// For the body of the request, which [`Witness::request_ended`] takes.
+    #[must_use]
+    pub fn request_digester(&self) -> Digester {
+        let by = self.note(|r| r.identity.as_ref().map(|identity| identity.by));
+        match self.0.crossing.context.ladder.asks_of_body(by) {
+            true => Digester::keeping(),
+            false => Digester::default(),
+        }
+    }
+
+    /// For the body of the answer.
+    #[must_use]
+    pub fn answer_digester(&self) -> Digester {
+        match self.0.crossing.context.ledger.is_on() {
+            true => Digester::default(),
+            false => Digester::off(),
+        }
+    }
+
+    /// No more comes of the request: what its body was, and whether that is all of it. Those have an
+    /// identity by it whose head gave no better one.
+    pub fn request_ended(&self, body: &mut Digester, whole: bool) {
         let open = &self.0;
+        let Context { ladder, ledger, .. } = &*open.crossing.context;
+        let (digest, kept) = (body.take(), body.take_kept());
+        let own = kept.filter(|_| whole);
+        let own = own.and_then(|kept| ladder.of_body(&Body::whole(&kept)));
         self.note(|r| {
-            r.request.digest = whole.then_some(body);
-            if r.identity.is_none() {
-                let scope = open.scope.load(Relaxed);
-                let print = seed::key(&[&scope.to_le_bytes(), &body.0.to_le_bytes()]);
-                let identity = r.identity.insert(Identity {
-                    by: crate::evidence::By::Fingerprint,
-                    value: format!("{print:016x}"),
-                    strength: Strength::Weak,
-                });
-                open.crossing
-                    .course
-                    .passage
-                    .tried(|| attempts(scope, identity));
+            r.request.digest = whole.then_some(digest);
+            let scope = open.scope.load(Relaxed);
+            let better = own.or_else(|| {
+                let print = seed::key(&[&scope.to_le_bytes(), &digest.0.to_le_bytes()]);
+                r.identity.is_none().then(|| ladder.fingerprint(print))
+            });
+            let news = better.is_some();
+            if news {
+                r.identity = better;
             }
-            if let Some(id) = r
-                .identity
-                .as_ref()
-                .filter(|id| id.strength == Strength::Weak)
+            if let Some(id) = &r.identity
+                && (news || !stands(&open.crossing, id))
             {
-                r.attempt =
-                    open.crossing
-                        .context
-                        .ledger
-                        .attempt(open.scope.load(Relaxed), id, r.started);
+                if news {
+                    let passage = &open.crossing.course.passage;
+                    passage.tried(|| attempts(scope, id));
+                }
+                r.attempt = ledger.attempt(scope, id, r.started);
             }
         });
     }
@@ -269,8 +291,9 @@ impl Witness {
     }
 
     /// The answer was read whole: what its body is.
-    pub fn answer_ended(&self, delivery: u32, body: Digest) {
-        self.delivery(delivery, |d| d.digest = Some(body));
+    pub fn answer_ended(&self, delivery: u32, body: &mut Digester) {
+        let digest = self.0.crossing.context.ledger.is_on().then(|| body.take());
+        self.delivery(delivery, |d| d.digest = digest);
     }
 
     /// How many seconds the answer that goes to the client asks it to wait before it tries again, if

@@ -460,7 +460,7 @@ impl Reading {
     }
 
     fn finish(&mut self, witness: &Witness, delivery: u32) -> bool {
-        witness.answer_ended(delivery, self.body.take());
+        witness.answer_ended(delivery, &mut self.body);
         let answer = std::mem::replace(&mut self.answer, Answer::Stream);
         if let (Answer::Wanted(_, client), false) = (answer, self.too_long) {
             // The client may have gone; then nobody wants it.

@@ -7,6 +7,7 @@ mod edge;
 mod live;
 mod matcher;
 mod nth;
+mod own_id;
 mod partition;
 mod schedule;
 mod timetable;
@@ -25,6 +26,7 @@ pub use matcher::{
     PathGlob, PathPattern, Pattern, Regex, ResponseMatch, Rest, Statuses, Subnet,
 };
 pub use nth::{Nth, Per};
+pub use own_id::{MOST_BODY, OwnId, PathPart, unquoted};
 pub use partition::{Mode, Partition, Shape, Sides};
 pub use schedule::Slot;
 pub use timetable::{Start, Timetable, Window, Windows};

@@ -71,7 +71,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         control,
         metrics,
         evidence,
-        identity_header,
+        identity,
         limits,
         proxies: _,
         rules: _,
@@ -82,7 +82,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control", old.control != *control),
         ("metrics", old.metrics != *metrics),
         ("evidence", old.evidence != *evidence),
-        ("identity", old.identity_header != *identity_header),
+        ("identity", old.identity != *identity),
         ("limits", old.limits != *limits),
     ];
     let differ = differ.into_iter().filter(|(_, differs)| *differs);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use firedrill::evidence::{Filter, Ladder, Ledger, Record};
+use firedrill::evidence::{Filter, Ladder, Ledger, Record, Room};
 use firedrill::faults::{self, Arg, Args};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::{Context, Held};
@@ -74,7 +74,10 @@ impl Rig {
     pub fn with_seed(seed: u64) -> Self {
         let context = Arc::new(Context {
             state: Arc::new(State::default()),
-            ledger: Arc::new(Ledger::new(100_000)),
+            ledger: Arc::new(Ledger::new(Some(Room {
+                records: 100_000,
+                bytes: usize::MAX,
+            }))),
             metrics: Arc::new(Metrics::new().unwrap()),
             seed,
             ladder: Ladder::default(),

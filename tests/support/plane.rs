@@ -7,7 +7,9 @@ use firedrill::client::Client;
 use firedrill::clock::Timestamp;
 use firedrill::config;
 use firedrill::control::{self, Access, Control, Port};
-use firedrill::evidence::{Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen};
+use firedrill::evidence::{
+    Cause, Class, Delivery, Ledger, Observed, Outcome, Record, RequestSeen, Room,
+};
 use firedrill::metrics::Metrics;
 use firedrill::pipeline::Context;
 use firedrill::proxy::{Supervisor, Workers};
@@ -32,7 +34,10 @@ pub const CAPACITY: usize = 1000;
 fn parts() -> (Arc<Context>, Arc<Supervisor>) {
     let context = Arc::new(Context {
         state: Arc::new(State::default()),
-        ledger: Arc::new(Ledger::new(CAPACITY)),
+        ledger: Arc::new(Ledger::new(Some(Room {
+            records: CAPACITY,
+            bytes: usize::MAX,
+        }))),
         metrics: Arc::new(Metrics::new().unwrap()),
         seed: 42,
         ladder: firedrill::evidence::Ladder::default(),

@@ -24,7 +24,7 @@ fn every_key_is_read() {
     assert_eq!(config.metrics.unwrap().listen, "127.0.0.1:9090");
     assert_eq!(config.evidence.capacity, 100_000);
     assert_eq!(config.evidence.redact, ["authorization"]);
-    assert_eq!(config.identity_header.as_deref(), Some("x-payment-id"));
+    assert_eq!(config.identity.header.as_deref(), Some("x-payment-id"));
     let limits = LimitsConfig {
         held_per_connection: 1 << 20,
         held_total: 64 << 20,

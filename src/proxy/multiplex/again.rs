@@ -271,7 +271,7 @@ async fn read(
         }
     }
     let trailers = poll_fn(|cx| from.poll_trailers(cx)).await?;
-    witness.answer_ended(delivery, body.take());
+    witness.answer_ended(delivery, &mut body);
     Ok(kept.map(|kept| Whole {
         head: Response::from_parts(parts, ()),
         body: kept.freeze(),

@@ -344,8 +344,7 @@ impl Stream {
             _ => None,
         };
         self.whole = true;
-        let body = self.body.take();
-        self.operation.witness.request_ended(body, true);
+        self.operation.witness.request_ended(&mut self.body, true);
         if let Some(keeping) = self.keeping.take().filter(|_| self.upstream_id != 0) {
             let wants = self.status.is_none();
             let witness = &self.operation.witness;

@@ -98,7 +98,7 @@ impl Body {
 
     /// The upstream's answer to the operation of this witness.
     pub(super) fn answer(from: RecvStream, witness: &Witness) -> Self {
-        let read = Some((Digester::default(), witness.clone()));
+        let read = Some((witness.answer_digester(), witness.clone()));
         let mut body = Self {
             read,
             ..Self::new(from)
@@ -128,7 +128,7 @@ impl Body {
 
     fn note_read(&mut self) {
         if let Some((mut digester, witness)) = self.read.take() {
-            witness.answer_ended(0, digester.take());
+            witness.answer_ended(0, &mut digester);
         }
     }
 

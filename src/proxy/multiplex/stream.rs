@@ -210,6 +210,7 @@ impl Stream {
         body: RecvStream,
         patience: Duration,
     ) -> Self {
+        let digester = operation.witness.request_digester();
         Self {
             id: respond.stream_id().as_u32(),
             operation,
@@ -237,7 +238,7 @@ impl Stream {
             keeping: None,
             after_answer: Vec::new(),
             wanted: None,
-            body: Digester::default(),
+            body: digester,
             whole: false,
             request_bytes: 0,
             answer_bytes: 0,
@@ -554,7 +555,7 @@ impl Drop for Stream {
             witness.answer_bytes(0, self.answer_bytes);
         }
         if !self.whole {
-            witness.request_ended(self.body.take(), false);
+            witness.request_ended(&mut self.body, false);
         }
     }
 }

@@ -113,6 +113,8 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn new(operation: Operation, asked: Asked, route: Route, start: u64) -> Self {
+        let body = operation.witness.request_digester();
+        let answer_body = operation.witness.answer_digester();
         Self {
             operation,
             asked,
@@ -123,8 +125,8 @@ impl Exchange {
             complete: false,
             answered: false,
             request_bytes: 0,
-            body: Digester::default(),
-            answer_body: Digester::default(),
+            body,
+            answer_body,
             keeping: None,
             after_answer: Vec::new(),
             sinks_body: false,
@@ -169,8 +171,7 @@ impl Exchange {
     /// The request was read to its end.
     pub(super) fn end_request(&mut self) {
         self.complete = true;
-        let body = self.body.take();
-        self.operation.witness.request_ended(body, true);
+        self.operation.witness.request_ended(&mut self.body, true);
     }
 
     /// Delivers the request again, as often as its rules say.
@@ -231,8 +232,8 @@ impl Exchange {
     /// The answer has been read whole.
     pub(super) fn end_answer(&mut self) {
         self.answered = true;
-        let body = self.answer_body.take();
-        self.operation.witness.answer_ended(0, body);
+        let witness = &self.operation.witness;
+        witness.answer_ended(0, &mut self.answer_body);
         for begin in self.after_answer.drain(..) {
             // A copy may have ended since.
             let _ = begin.send(());
@@ -318,7 +319,7 @@ impl Drop for Exchange {
             witness.answer_bytes(0, self.answer_bytes);
         }
         if !self.complete {
-            witness.request_ended(self.body.take(), false);
+            witness.request_ended(&mut self.body, false);
         }
     }
 }

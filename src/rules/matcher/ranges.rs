@@ -199,8 +199,17 @@ impl Statuses {
     pub fn to_json(&self) -> serde_json::Value {
         match self.last - self.first {
             0 => self.first.into(),
-            99 if self.first.is_multiple_of(100) => format!("{}xx", self.first / 100).into(),
-            _ => format!("{}-{}", self.first, self.last).into(),
+            _ => self.to_string().into(),
+        }
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.last - self.first {
+            0 => self.first.fmt(f),
+            99 if self.first.is_multiple_of(100) => write!(f, "{}xx", self.first / 100),
+            _ => write!(f, "{}-{}", self.first, self.last),
         }
     }
 }
