@@ -9,6 +9,7 @@ use super::complete;
 use super::moment;
 use super::output::{Aligned, Output, clean, short};
 use super::status::clock_time;
+use super::story;
 use super::targets::{self, Targets};
 use crate::client::ClientError;
 use crate::clock::Timestamp;
@@ -20,12 +21,14 @@ use crate::rules::Statuses;
 #[command(after_help = "\
 Examples:
   firedrill evidence --class unseen    (answered, and the client never knew)
-  firedrill evidence --id pay-4711     (all attempts of one operation)
+  firedrill evidence --id pay-4711     (one operation: what its caller was told, what each other saw)
+  firedrill evidence --since 5m --status 5xx
   firedrill evidence --follow --json | jq 'select(.deliveries > 1)'
 
 TOLD is what the client was told. Times are UTC.")]
 pub(super) struct Args {
-    /// Only of this operation: its identity, or a record's own id
+    /// Only of this operation: its identity, its trace, or a record's own id. Alone, it is told as
+    /// two stories, from all records that belong to it
     #[arg(long)]
     id: Option<String>,
 
@@ -100,8 +103,14 @@ pub(super) async fn run(args: Args, targets: &Targets, out: &Output) -> Result<(
         limit: args.limit,
         hashed: None,
     };
+    let alone = Filter {
+        id: filter.id.clone(),
+        ..Filter::default()
+    };
     if args.follow {
         follow(filter, targets, out).await
+    } else if let Some(id) = filter.id.clone().filter(|_| filter == alone) {
+        story::tell(id, targets, out).await
     } else {
         list(filter, targets, out).await
     }

@@ -24,6 +24,7 @@ mod schedule;
 mod schema;
 mod serve;
 mod status;
+mod story;
 mod targets;
 mod verbs;
 mod watch;

@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct Digester {
     hasher: Option<Box<Xxh3>>,
     /// A copy of it, where one is wanted, as long as it is not too long.
-    kept: Option<Box<Vec<u8>>>,
+    kept: Option<Vec<u8>>,
     off: bool,
 }
 
@@ -56,7 +56,7 @@ impl Digester {
     #[must_use]
     pub fn keeping() -> Self {
         Self {
-            kept: Some(Box::default()),
+            kept: Some(Vec::new()),
             ..Self::default()
         }
     }
@@ -94,7 +94,7 @@ impl Digester {
 
     /// The copy.
     pub fn take_kept(&mut self) -> Option<Vec<u8>> {
-        self.kept.take().map(|kept| *kept)
+        self.kept.take()
     }
 }
 

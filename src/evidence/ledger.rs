@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use super::attempts::Attempts;
 use super::{Class, Delivery, FaultSeen, Filter, Identity, Record, RecordId};
 use crate::clock::Timestamp;
+use crate::seed;
 
 /// Finished records that a slow follower may lag behind before it loses some.
 const FOLLOW_BUFFER: usize = 8192;
@@ -51,7 +52,7 @@ impl Ledger {
             bytes: 0,
         };
         Self {
-            run: (Timestamp::now().0 / 1_000_000) as u32,
+            run: seed::choose() as u32,
             next: AtomicU64::new(1),
             room: room.unwrap_or(none),
             entries: Mutex::default(),

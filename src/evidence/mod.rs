@@ -13,6 +13,7 @@ mod identity;
 mod ledger;
 mod record;
 mod sink;
+pub mod story;
 mod trace;
 
 pub use answer::{asks_to_wait, replayed};

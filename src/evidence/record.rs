@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::operation::Phase;
 use crate::rules::Protocol;
 
-/// Unique among the records of all runs: the run (from its start time) and the ordinal in it.
+/// Unique among the records of all runs and instances: a number drawn for the run, and the ordinal in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
     /// Which run of the process.

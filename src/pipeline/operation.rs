@@ -48,8 +48,10 @@ struct Chosen {
 pub(super) struct Turn {
     /// Its place among the rules.
     pub(super) order: usize,
-    /// The operation's decision key.
+    /// The operation's decision key, as far as its head tells.
     pub(super) key: u64,
+    /// Whether the body may tell another one.
+    pub(super) keyed_by_body: bool,
     /// By what the rule counts the operation, if it does.
     pub(super) counted: Option<u64>,
 }
@@ -117,7 +119,7 @@ impl Operation {
         let mut waiting = waiting.filter(|waiting| !waiting.live.is_lifted());
         waiting.any(|waiting| {
             let rest = waiting.rest.as_ref();
-            rest.is_some_and(|rest| rest.awaited().body.is_some())
+            waiting.turn.keyed_by_body || rest.is_some_and(|rest| rest.awaited().body.is_some())
         })
     }
 

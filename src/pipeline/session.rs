@@ -362,6 +362,7 @@ impl Session {
             let turn = Turn {
                 order,
                 key,
+                keyed_by_body: own,
                 counted: counted.map(|nth| self.counted_by(nth.per, request, None)),
             };
             if own {
@@ -402,7 +403,10 @@ impl Session {
                 Some(Meets::Later(rest)) => Some(rest),
                 Some(Meets::Never) => continue,
             };
-            let mut turn = waiting.turn;
+            let mut turn = Turn {
+                keyed_by_body: false,
+                ..waiting.turn
+            };
             if let Some(own) = &own {
                 turn.key = ladder.decision_key_of(own);
                 let nth = waiting.live.rule.matcher.nth.as_ref();
