@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -192,6 +193,8 @@ pub(super) struct Attempt {
     towards: Towards,
     pub(super) witness: Witness,
     pub(super) receipt: Receipt,
+    /// A message has gone out: it is followed to the end of its answer, so that this is known.
+    is_followed: AtomicBool,
 }
 
 impl Attempt {
@@ -200,7 +203,15 @@ impl Attempt {
             towards: towards.clone(),
             witness: witness.clone(),
             receipt,
+            is_followed: AtomicBool::new(false),
         }
+    }
+
+    /// The first of a message's bytes has been written to the upstream.
+    pub(super) fn sent(&self, delivery: u32) {
+        self.is_followed.store(true, Relaxed);
+        self.witness.sent(delivery);
+        self.receipt.injected(Phase::Request);
     }
 
     /// How long its exchange may take.
@@ -208,8 +219,8 @@ impl Attempt {
         self.towards.crossing.context.linger
     }
 
-    /// Runs `delivering` until it is done, the rule lifted (unless it outlives that), or the process
-    /// stops.
+    /// Runs `delivering` until it is done, the rule lifted (unless it outlives that, or has been sent),
+    /// or the process stops.
     pub(super) async fn run(&self, delivering: impl Future<Output = ()>, outlives: bool) {
         let state = Arc::clone(&self.towards.crossing.context.state);
         let ended = async {
@@ -217,7 +228,8 @@ impl Attempt {
                 let changed = state.changed();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                let lifted = self.receipt.is_lifted() && !outlives;
+                let stays = outlives || self.is_followed.load(Relaxed);
+                let lifted = self.receipt.is_lifted() && !stays;
                 if lifted || self.towards.crossing.stopping() == Stopping::Now {
                     return;
                 }
@@ -321,12 +333,12 @@ impl Copy {
         let writing = async {
             // A part of it is a delivery too.
             let n = to.write(&first).await?;
-            witness.sent(delivery);
-            receipt.injected(if is_stream {
-                Phase::Stream
+            if is_stream {
+                witness.sent(delivery);
+                receipt.injected(Phase::Stream);
             } else {
-                Phase::Request
-            });
+                self.attempt.sent(delivery);
+            }
             to.write_all(&first[n..]).await?;
             to.flush().await?;
             while let Some((bytes, arrived)) = self.source.next().await {

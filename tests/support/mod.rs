@@ -75,7 +75,7 @@ impl Rig {
         let context = Arc::new(Context {
             state: Arc::new(State::default()),
             ledger: Arc::new(Ledger::new(Some(Room {
-                records: 100_000,
+                records: 1_000_000,
                 bytes: usize::MAX,
             }))),
             metrics: Arc::new(Metrics::new().unwrap()),

@@ -16,7 +16,6 @@ use super::io::{Io, Side};
 use crate::clock::{self, Instant};
 use crate::evidence::{Digester, replayed};
 use crate::faults::{Again, When};
-use crate::operation::Phase;
 use crate::pipeline::{Hold, Receipt, Witness};
 use crate::proxy::copy::{Attempt, Begin, MOST_KEPT, Towards};
 use crate::proxy::peer::{Peer, Socket};
@@ -167,8 +166,7 @@ async fn exchange(
             cx.waker().wake_by_ref();
         }
         if side.went.drain(..).any(|seen| seen.what == What::Begun) {
-            attempt.witness.sent(delivery);
-            attempt.receipt.injected(Phase::Request);
+            attempt.sent(delivery);
         }
         let came = side.came.drain(..).filter(|seen| seen.stream > 0);
         let len: usize = came

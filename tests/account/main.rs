@@ -1,29 +1,31 @@
-//! Random traffic under random rules, with accounts kept by clients and upstream themselves: what
-//! the records claim must be what those accounts allow.
+//! Random traffic under random rules, with accounts kept by clients and upstream themselves: every
+//! record must have the one class that its accounts allow, or, where they name a race that they can't
+//! decide, one of those (`oracle`).
 //!
-//! Where two classes are right: a client that has given up or reset cannot tell what its host had
-//! acknowledged before, so an answer it did not read may be `acknowledged`, `late` or `unseen`; and
-//! bytes that a RST threw away in a host's queue were written, but never read. Connections without
-//! either (`calm`) are held to equality.
+//! `OPERATIONS=100000 cargo test --test account -- --nocapture` is the long form; then every class must
+//! come up 500 times.
 #![allow(clippy::print_stderr, clippy::unwrap_used, missing_docs)]
 
+mod oracle;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use firedrill::evidence::{Cause, Class, Outcome};
+use firedrill::evidence::{Cause, Class, Filter, Outcome};
 use firedrill::faults::Arg;
 use firedrill::operation::Direction;
-use firedrill::rules::{Mode, Ttl};
-use firedrill::state::Change;
+use firedrill::rules::{Edge, Mode, Protocol, Ttl, Version};
+use firedrill::state::{Change, Source};
 use support::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Operations where nothing is said.
 const OPERATIONS: usize = 6000;
 
 /// A small generator (splitmix64), so that a run can be repeated.
@@ -54,12 +56,46 @@ struct Account {
     calm: bool,
     /// The client read on until the end of the connection.
     to_the_end: bool,
+    /// What the client read under the upstream's head was another body.
+    replaced: bool,
+    /// When it had read an answer whole.
+    read_at: Option<Instant>,
+    /// The client's port, by which the upstream knows it too.
+    port: u16,
+    /// When the client said that it would send no more.
+    half_closed: Option<Instant>,
+    /// The upstream was to break the connection itself.
+    asked_for_rst: bool,
+    /// When the upstream began to write its final answer.
+    answered_at: Option<Instant>,
+    /// When the client ended its connection of its own accord, without having read an answer.
+    gave_up: Option<Instant>,
+    /// The connection ended with a RST, or the client could not write to it.
+    broken: bool,
 }
 
-type Accounts = Arc<Mutex<HashMap<String, Account>>>;
+/// What all of them wrote down.
+#[derive(Debug, Default, Clone)]
+struct Books {
+    operations: HashMap<String, Account>,
+    /// By the port of the client for whom the upstream was dialled: what it saw of those connections.
+    links: HashMap<u16, Link>,
+}
+
+/// What the upstream saw of the connections that were made to it for one client.
+#[derive(Debug, Default, Clone, Copy)]
+struct Link {
+    /// One ended in the middle of a head, so that nobody knows of which request that was.
+    torn: bool,
+    /// One was reset, which throws away what was on its way.
+    reset: bool,
+}
+
+type Accounts = Arc<Mutex<Books>>;
 
 fn note(accounts: &Accounts, key: &str, change: impl FnOnce(&mut Account)) {
-    change(accounts.lock().unwrap().entry(key.to_owned()).or_default());
+    let mut books = accounts.lock().unwrap();
+    change(books.operations.entry(key.to_owned()).or_default());
 }
 
 fn field(head: &str, name: &str) -> Option<String> {
@@ -83,19 +119,44 @@ fn body(head: &str, bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= length).then_some(length)
 }
 
+/// Serves one connection, which begins with a line that says for whom it is (PROXY protocol).
 async fn serve(mut c: Connection, accounts: Accounts) -> std::io::Result<()> {
-    let mut buffer = Vec::new();
+    let (mut port, mut buffer) = (None, Vec::new());
+    let served = answer(&mut c, &accounts, &mut port, &mut buffer).await;
+    if let Some(port) = port {
+        let mut books = accounts.lock().unwrap();
+        let link = books.links.entry(port).or_default();
+        link.reset |= served.is_err();
+        link.torn |= !buffer.is_empty();
+    }
+    served
+}
+
+async fn answer(
+    c: &mut Connection,
+    accounts: &Accounts,
+    port: &mut Option<u16>,
+    buffer: &mut Vec<u8>,
+) -> std::io::Result<()> {
     let mut chunk = vec![0; 16 * 1024];
     let mut noted = false;
     // It says no more, but reads on, so that its account is whole.
     let mut mute = false;
     loop {
+        if port.is_none()
+            && let Some(end) = buffer.windows(2).position(|w| w == b"\r\n")
+        {
+            let line = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            *port = line.split(' ').nth(4).and_then(|port| port.parse().ok());
+            assert!(port.is_some(), "no line of the PROXY protocol: {line}");
+            buffer.drain(..end + 2);
+        }
         let end = buffer.windows(4).position(|w| w == b"\r\n\r\n");
         if let Some(end) = end {
             let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
             let key = field(&head, "idempotency-key").unwrap();
             if !std::mem::replace(&mut noted, true) {
-                note(&accounts, &key, |a| a.received += 1);
+                note(accounts, &key, |a| a.received += 1);
             }
             if let Some(len) = body(&head, &buffer[end + 4..]) {
                 let sent = String::from_utf8_lossy(&buffer[end + 4..end + 4 + len]).into_owned();
@@ -134,11 +195,18 @@ async fn serve(mut c: Connection, accounts: Accounts) -> std::io::Result<()> {
                     tokio::time::sleep(Duration::from_millis(60)).await;
                 }
                 if !answer.is_empty() {
-                    note(&accounts, &key, |a| a.answered += 1);
+                    note(accounts, &key, |a| {
+                        a.answered += 1;
+                        a.answered_at.get_or_insert_with(Instant::now);
+                    });
                     c.socket.write_all(answer.as_bytes()).await?;
                 }
                 match does.as_str() {
-                    "rst" => return c.socket.set_zero_linger(),
+                    "rst" => {
+                        c.socket.set_zero_linger()?;
+                        // It is broken, by its own doing.
+                        return Err(std::io::ErrorKind::ConnectionReset.into());
+                    }
                     "close" | "mid" | "until" => {
                         mute = true;
                         c.socket.shutdown().await?;
@@ -216,6 +284,7 @@ fn take_answers(
             len
         };
         let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+        let mut another = false;
         if len > 0 && key.is_some() {
             // `corrupt` may have changed a byte of it.
             let like = |own: &str| {
@@ -227,8 +296,8 @@ fn take_answers(
                 };
                 rest[..len].windows(own.len()).any(|part| differ(part) <= 1)
             };
-            let own = like(&format!("{}.", it.key)) || like(REWRITTEN);
-            assert!(own, "wrong bytes: {text}");
+            another = !like(&format!("{}.", it.key));
+            assert!(!another || like(REWRITTEN), "wrong bytes: {text}");
         }
         let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
         let read = (end + 4 + len) as u64;
@@ -237,6 +306,8 @@ fn take_answers(
         }
         note(accounts, &it.key, |a| {
             a.read = status.map(|status| (status, read));
+            a.read_at = Some(Instant::now());
+            a.replaced = another;
             match key {
                 Some(_) => a.whole = true,
                 None => a.substituted = true,
@@ -301,6 +372,8 @@ async fn connection(
     let Ok(mut socket) = TcpStream::connect(addr).await else {
         return;
     };
+    let port = socket.local_addr().map_or(0, |own| own.port());
+    let mut half_closed = None;
     let (mut done, mut buffer, mut ended) = (0, Vec::new(), false);
     let way = dice.below(6);
     let patience = Duration::from_millis(100 + dice.below(300));
@@ -316,6 +389,7 @@ async fn connection(
         broken |= socket.write_all(part.as_bytes()).await.is_err();
         if n + 1 == parts.len() && dice.below(5) == 0 {
             broken |= socket.shutdown().await.is_err();
+            half_closed = Some(Instant::now());
         }
         if dice.below(12) == 0 {
             // It breaks off at some moment.
@@ -346,11 +420,17 @@ async fn connection(
             break;
         }
     }
+    let left = Instant::now();
     drop(socket);
     for it in &asked {
         note(&accounts, &it.key, |a| {
             a.calm = calm && !broken;
             a.to_the_end = ended;
+            a.broken = broken;
+            a.port = port;
+            a.half_closed = half_closed;
+            a.asked_for_rst = it.text.contains("X-Do: rst");
+            a.gave_up = (!ended && !broken && !a.whole && !a.substituted).then_some(left);
         });
     }
 }
@@ -553,22 +633,50 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
+/// Looks at the records that are open now, and answers how many: of none was the answer read long ago.
+fn sample(rig: &Rig, accounts: &Accounts) -> usize {
+    let filter = Filter {
+        class: Some(Class::Open),
+        ..Filter::default()
+    };
+    let open = rig.context.ledger.list(&filter);
+    let books = accounts.lock().unwrap();
+    for r in &open {
+        let account = r
+            .identity
+            .as_ref()
+            .and_then(|i| books.operations.get(&i.value));
+        let read = account.and_then(|a| a.read_at);
+        assert!(
+            read.is_none_or(|at| at.elapsed() < PATIENCE),
+            "open, and read long ago: {account:?} {r:?}"
+        );
+    }
+    open.len()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_say_what_both_sides_saw() {
     let seed = std::env::var("ACCOUNT_SEED").map_or(7, |s| s.parse().unwrap());
+    let operations = std::env::var("OPERATIONS").map_or(OPERATIONS, |n| n.parse().unwrap());
     let accounts = Accounts::default();
     let upstream = Arc::clone(&accounts);
     let server = Server::start(move |c| serve(c, Arc::clone(&upstream))).await;
     let rig = Rig::with_seed(seed);
     rules(&rig);
-    let addr = rig.http(server.addr).await;
+    let mut edge = Edge::new("p", "127.0.0.1:0", &server.addr.to_string());
+    edge.protocol = Protocol::Http;
+    edge.proxy_protocol.send = Some(Version::V1);
+    let started = rig.supervisor.start(edge, Source::File).await;
+    let addr = started.unwrap().unwrap();
+    let mut cuts = oracle::Cuts::default();
     let before = descriptors();
     let counter = Arc::new(AtomicUsize::new(0));
     let mut dice = Dice(seed);
     let mut running = tokio::task::JoinSet::new();
-    let mut turn = 0;
+    let (mut turn, mut open) = (0, 0);
     let acted = || RULES.iter().all(|(name, ..)| rig.counts(name).1 > 0);
-    while counter.load(SeqCst) < OPERATIONS || counter.load(SeqCst) < 10 * OPERATIONS && !acted() {
+    while counter.load(SeqCst) < operations || counter.load(SeqCst) < 10 * operations && !acted() {
         while running.len() < 40 {
             let dice = Dice(dice.below(u64::MAX));
             running.spawn(connection(
@@ -579,6 +687,10 @@ async fn records_say_what_both_sides_saw() {
             ));
         }
         toggle(&rig, &mut dice, turn);
+        cuts.note(&rig);
+        if turn.is_multiple_of(250) {
+            open += sample(&rig, &accounts);
+        }
         turn += 1;
         tokio::select! {
             ended = running.join_next() => ended.unwrap().unwrap(),
@@ -589,6 +701,7 @@ async fn records_say_what_both_sides_saw() {
         ended.unwrap();
     }
     rig.heal();
+    cuts.note(&rig);
     rig.quiet().await;
     // One more may stand: the timer of the first delay.
     until("all descriptors are given back", || {
@@ -597,9 +710,11 @@ async fn records_say_what_both_sides_saw() {
     .await;
     assert_eq!(rig.context.held.bytes(), 0);
     let records = rig.closed(1).await;
-    let accounts = accounts.lock().unwrap().clone();
+    let books = accounts.lock().unwrap().clone();
+    let accounts = &books.operations;
     let mut recorded = HashMap::new();
     let mut wrong = Vec::new();
+    let mut tally = oracle::Tally::default();
     for r in &records {
         let Some(identity) = &r.identity else {
             continue;
@@ -612,6 +727,10 @@ async fn records_say_what_both_sides_saw() {
             "recorded twice: {r:?}"
         );
         let mut bad = |what: &str| wrong.push(format!("{what}: {a:?}\n  {r:?}"));
+        let verdict = oracle::judge(a, books.links.get(&a.port).copied(), &cuts);
+        if !tally.take(&verdict, r.class) {
+            bad(&format!("the accounts allow {verdict:?}, not {}", r.class));
+        }
         let copies = r.faults.iter().any(|f| f.rule.starts_with("twice"));
         // What a RST throws away on its way to the upstream was written, and may not be read.
         let reset = [
@@ -674,7 +793,7 @@ async fn records_say_what_both_sides_saw() {
             bad("the client got the proxy's answer");
         }
     }
-    for (key, a) in &accounts {
+    for (key, a) in accounts {
         if a.received > 0 && !recorded.contains_key(key) {
             wrong.push(format!("no record of {key}: {a:?}"));
         }
@@ -698,6 +817,22 @@ async fn records_say_what_both_sides_saw() {
             ));
         }
     }
+    eprintln!("{tally}\n{open} records looked at while they were open");
+    let classes = Class::ALL.map(|class| match class {
+        Class::Open => open,
+        class => tally.count(class),
+    });
+    // 500 of each in the long form, and as many of a shorter one.
+    let least = operations * 500 / 100_000;
+    assert!(
+        classes.iter().all(|count| *count >= least),
+        "{least} of each class asked, seen {:?}",
+        Class::ALL
+            .map(Class::as_str)
+            .iter()
+            .zip(classes)
+            .collect::<Vec<_>>()
+    );
     let total = wrong.len();
     wrong.truncate(8);
     assert!(
@@ -706,7 +841,7 @@ async fn records_say_what_both_sides_saw() {
         wrong.join("\n")
     );
     assert!(
-        recorded.len() > OPERATIONS / 2,
+        recorded.len() > operations / 2,
         "{} records",
         recorded.len()
     );
