@@ -11,6 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use percent_encoding::percent_decode_str;
 
 use super::attempts::Attempts;
 use super::error::Failure;
@@ -125,27 +126,7 @@ fn check_host(request: &Request, hosts: &[String]) -> Result<(), Failure> {
 
 /// The names of things are text; what is no text names nothing.
 fn check_path(path: &str) -> Result<(), Failure> {
-    let mut bytes = Vec::with_capacity(path.len());
-    let mut rest = path.as_bytes();
-    while let [first, after @ ..] = rest {
-        let escaped = match after {
-            [a, b, ..] if *first == b'%' => {
-                char::from(*a).to_digit(16).zip(char::from(*b).to_digit(16))
-            }
-            _ => None,
-        };
-        match escaped {
-            Some((high, low)) => {
-                bytes.push((high * 16 + low) as u8);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    match std::str::from_utf8(&bytes) {
+    match percent_decode_str(path).decode_utf8() {
         Ok(_) => Ok(()),
         Err(_) => Err(Failure::new(
             StatusCode::BAD_REQUEST,
