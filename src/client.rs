@@ -405,6 +405,14 @@ impl Client {
         self.records(filter, true).await
     }
 
+    /// Whether it takes traffic: an error if it does not.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ready(&self) -> Result<(), ClientError> {
+        self.send(Method::GET, "/readyz", None).await.map(drop)
+    }
+
     /// The text that Prometheus scrapes.
     ///
     /// # Errors

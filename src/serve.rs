@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock::Timestamp;
-use crate::config::{self, Config, ControlConfig, EvidenceConfig, Hashed, Problems};
+use crate::config::{self, Config, ControlConfig, EvidenceConfig, Given, Hashed, Problems};
 use crate::control::{self, Access, Ask, Control, Port};
 use crate::evidence::{HashKey, Hashing, Ladder, Ledger, Room, Rotation, Sink};
 use crate::metrics::Metrics;
@@ -183,13 +183,15 @@ impl Instance {
     }
 }
 
-/// The files that say what runs.
+/// The files that say what runs, and what is said besides.
 #[derive(Debug, Clone, Default)]
 pub struct Files {
     /// The operator's own.
     pub config: Option<PathBuf>,
     /// Proxies as Toxiproxy's `-config` file has them.
     pub toxiproxy: Option<PathBuf>,
+    /// What the command line says, which beats the file.
+    pub given: Given,
 }
 
 impl Files {
@@ -198,10 +200,7 @@ impl Files {
     /// # Errors
     /// Everything that is wrong with the first that is not as it must be.
     pub fn load(&self) -> Result<Config, Problems> {
-        let mut config = match &self.config {
-            Some(file) => config::load(file)?,
-            None => Config::default(),
-        };
+        let mut config = config::load_with(self.config.as_deref(), &self.given)?;
         if let Some(toxiproxy) = &self.toxiproxy {
             config::add_toxiproxy(&mut config, toxiproxy)?;
         }

@@ -22,10 +22,11 @@ mod document;
 
 use document::{REFERENCE, generated, path, read};
 
-const DOCUMENTS: [&str; 5] = [
+const DOCUMENTS: [&str; 6] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
+    "docs/sidecar.md",
     "docs/toxiproxy.md",
     REFERENCE,
 ];

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::client::ClientError;
-use crate::config::Problems;
+use crate::config::{Problem, Problems};
 
 /// Bad file or usage.
 pub(super) const USAGE: u8 = 2;
@@ -40,6 +40,29 @@ impl Failure {
     /// Some target failed; which, has been said.
     pub(super) fn said() -> Self {
         Self::Said(FAILED)
+    }
+
+    /// The same, said in the log.
+    pub(super) fn logged(self) -> Self {
+        let exit = self.exit_code();
+        match self {
+            Self::Say { message, hint, .. } => tracing::error!(hint, "{message}"),
+            Self::Problems(problems) => {
+                for problem in &problems.list {
+                    let Problem {
+                        path,
+                        line,
+                        column,
+                        hint,
+                        message,
+                    } = problem;
+                    let file = problems.file.as_deref();
+                    tracing::error!(file, line, column, path, hint, "{message}");
+                }
+            }
+            Self::Said(_) => {}
+        }
+        Self::Said(exit)
     }
 
     /// What the system refused, be it stdout or a runtime.

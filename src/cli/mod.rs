@@ -12,8 +12,10 @@ mod events;
 mod evidence;
 mod failure;
 mod heal;
+mod health;
 mod heartbeat;
 mod inject;
+pub mod logs;
 mod man;
 mod moment;
 mod output;
@@ -58,18 +60,20 @@ pub struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   firedrill serve -c firedrill.yaml
+  firedrill serve --proxy 'payment=127.0.0.1:7001->payment:8080?protocol=http'
   firedrill inject payment delay latency=300ms --for 30s
   firedrill inject payment response_loss --method POST --path '/authorize/*'
   firedrill partition checkout payment,orders --for 1m
   firedrill evidence --class unseen
   firedrill heal
 
-A token is taken from FIREDRILL_TOKEN, the level of logs from RUST_LOG.
+A token is taken from FIREDRILL_TOKEN or from the file that
+FIREDRILL_TOKEN_FILE names, the level of logs from RUST_LOG.
 Exit codes: 0 done, 1 failed, 2 bad file or usage.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxies of a file, and the control port
+    /// Run the proxies of a file or of the command line, and the control port
     Serve(serve::Args),
     /// Say everything that is wrong with a file
     Check(check::Args),
@@ -79,6 +83,8 @@ enum Command {
     Demo(demo::Args),
     /// Show proxies, rules and partitions, and how they stand
     Status(status::Args),
+    /// Say by the exit code whether it takes traffic
+    Health,
     /// Make something go wrong on a proxy: make a rule and enable it
     Inject(Box<inject::Args>),
     /// List rules, show one, switch it, delete it
@@ -114,6 +120,15 @@ impl Cli {
             _ => "warn",
         }
     }
+
+    /// How it is written.
+    #[must_use]
+    pub fn log_format(&self) -> logs::Format {
+        match &self.command {
+            Command::Serve(args) => args.log_format,
+            _ => logs::Format::Text,
+        }
+    }
 }
 
 /// Answers a shell that asks how a line could go on, if one does.
@@ -138,6 +153,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Completions(args) => completions::run(&args, &out),
         Command::Man(args) => man::run(&args, &out),
         Command::Status(args) => ask(status::run(&args, &targets()?, &out)),
+        Command::Health => ask(health::run(&targets()?, &out)),
         Command::Inject(args) => ask(inject::run(&args, &targets()?, &out)),
         Command::Rule(args) => ask(rule::run(&args, &targets()?, &out)),
         Command::Partition(args) => ask(partition::run(&args, &targets()?, &out)),

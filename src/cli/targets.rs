@@ -12,6 +12,8 @@ use crate::tls;
 
 /// Where the token comes from; an argument could be read by other users of the machine.
 const TOKEN: &str = "FIREDRILL_TOKEN";
+/// Or the file that it stands in, as for `serve`.
+const TOKEN_FILE: &str = "FIREDRILL_TOKEN_FILE";
 
 /// Whom a command asks, and as whom.
 #[derive(Debug, clap::Args)]
@@ -122,6 +124,22 @@ fn unfit(file: &Path, message: &str) -> Failure {
     Failure::usage(&message, "name a PEM file")
 }
 
+/// What the environment says is the token: itself, or the file that it is in.
+fn token() -> Result<Option<String>, Failure> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(token) = set(TOKEN) {
+        return Ok(token.into_string().ok());
+    }
+    let Some(file) = set(TOKEN_FILE).map(PathBuf::from) else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(&file).map_err(|error| {
+        let message = format!("{TOKEN_FILE}: {} can't be read: {error}", file.display());
+        Failure::usage(message, "name the file with the token, or leave it out")
+    })?;
+    Ok(Some(text.trim().to_owned()))
+}
+
 #[derive(Debug)]
 pub(super) struct Targets(Vec<Client>);
 
@@ -131,7 +149,7 @@ pub(super) type Answers<T> = Vec<(String, Result<T, ClientError>)>;
 impl Targets {
     /// Each once, however often it is named.
     pub(super) fn new(whom: &Whom) -> Result<Self, Failure> {
-        let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty());
+        let token = token()?;
         let trust = whom.tls.trust()?;
         let mut clients: Vec<Client> = Vec::with_capacity(whom.url.len());
         for url in whom.url.iter().map(|url| url.trim()) {

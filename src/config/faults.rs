@@ -93,7 +93,8 @@ fn arg(node: &Node<'_>, ty: Type) -> Option<Arg> {
         Type::Count { min, max } => node.count(min, max).map(Arg::Count),
         Type::Choice(words) => node.word(words).map(Arg::Choice),
         Type::ChoiceOrStatus(words) => {
-            let given = match node.value {
+            let typed = node.typed();
+            let given = match &*typed {
                 Value::Int(n @ 200..=599, _) => return u64::try_from(*n).ok().map(Arg::Count),
                 Value::Text(text) => text.as_str(),
                 _ => "",
@@ -158,13 +159,14 @@ fn amount(node: &Node<'_>) -> Option<u64> {
 
 /// A share or a size, told apart by the unit.
 fn ratio_or_size(node: &Node<'_>) -> Option<Arg> {
-    if let Value::Text(_) = node.value {
+    let typed = node.typed();
+    if let Value::Text(_) = *typed {
         let size = node.quantity(units::parse_size).map(Arg::Size);
         return size
             .map_err(|_| node.wrong(&Type::RatioOrSize.describe(), None))
             .ok();
     }
-    if let Value::Int(2.., text) = node.value {
+    if let Value::Int(2.., text) = &*typed {
         let hint = format!("give it a unit if it is a size: `{text}B`");
         node.wrong(&Type::RatioOrSize.describe(), Some(hint));
         return None;

@@ -1,7 +1,8 @@
 //! The file: YAML to settings, proxies, rules and partitions, or every problem in one go.
 //!
-//! Text becomes a tree (`yaml`; broken syntax ends there), the tree is decoded by functions that
-//! read like the file's documentation (`node`), driven by the registry where faults are concerned.
+//! Text becomes a tree (`yaml`; broken syntax ends there), variables are put into it (`variables`),
+//! what the command line says joins it (`given`), and it is decoded by functions that read like the
+//! file's documentation (`node`), driven by the registry where faults are concerned.
 //! Each problem has a path, what was expected, the nearest right word, and for a file the line and
 //! column (`places`). JSON bodies of the API meet the same decoder; they have paths only.
 //!
@@ -11,6 +12,7 @@
 mod address;
 mod evidence;
 mod faults;
+mod given;
 mod matching;
 mod node;
 mod partitions;
@@ -27,6 +29,7 @@ mod tls;
 mod toxiproxy;
 mod upstreams;
 mod value;
+mod variables;
 mod write;
 mod yaml;
 
@@ -42,8 +45,10 @@ use node::Node;
 use proxies::{Known, items};
 use report::Report;
 use value::Value;
+use variables::Lookup;
 
 pub use evidence::{EvidenceConfig, Hashed, Rotate};
+pub use given::Given;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, LimitsConfig, MetricsConfig};
@@ -98,9 +103,26 @@ const PROXY_READ_ONLY: &[&str] = &["connections_total", "connections_open", "ope
 /// # Errors
 /// Everything that is wrong with it; that it can't be read, too.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let file = path.display().to_string();
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut config = parse_in(folder, &read(path, &file)?, &file)?;
+    load_with(Some(path), &Given::default())
+}
+
+/// The same with what the command line says, or that alone.
+///
+/// # Errors
+/// Everything that is wrong with either.
+pub fn load_with(path: Option<&Path>, given: &Given) -> Result<Config, Problems> {
+    let file = path.map(|path| path.display().to_string());
+    let text = match path.zip(file.as_deref()) {
+        Some((path, file)) => read(path, file)?,
+        None => String::new(),
+    };
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let text = Text {
+        text: &text,
+        file: file.as_deref(),
+        folder,
+    };
+    let mut config = text.parse(given, &variables::environment)?;
     let resolve = |path: &mut Option<PathBuf>| {
         if let Some(path) = path {
             *path = folder.join(&*path);
@@ -111,6 +133,9 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     resolve(&mut config.control.read_token_file);
     resolve(&mut config.evidence.file);
     resolve(&mut config.evidence.hash_key_file);
+    if given.token_file.is_some() {
+        config.control.token_file.clone_from(&given.token_file);
+    }
     Ok(config)
 }
 
@@ -155,35 +180,58 @@ fn read(path: &Path, file: &str) -> Result<String, Problems> {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
-    parse_in(Path::new(""), text, file)
+    let (file, folder) = (Some(file), Path::new(""));
+    let text = Text { text, file, folder };
+    text.parse(&Given::default(), &variables::environment)
 }
 
-fn parse_in(folder: &Path, text: &str, file: &str) -> Result<Config, Problems> {
-    let tree = yaml::read(text).map_err(|problem| Problems {
-        file: Some(file.to_owned()),
-        list: vec![problem],
-    })?;
-    // A file in which everything is commented out says nothing, which is allowed.
-    let tree = match tree {
-        Value::Null => Value::Map(Vec::new()),
-        tree => tree,
-    };
-    let report = Report::of_file_in(folder);
-    let config = config(&Node::root(&tree, &report));
-    report.finish(Some(file), Some(text))?;
-    Ok(config.unwrap_or_default())
+/// A text, what problems call it, and where relative paths in it start from.
+struct Text<'t> {
+    text: &'t str,
+    /// `None`: there is none, and the text is empty.
+    file: Option<&'t str>,
+    folder: &'t Path,
 }
 
-fn config(node: &Node<'_>) -> Option<Config> {
+impl Text<'_> {
+    fn parse(&self, given: &Given, variables: Lookup<'_>) -> Result<Config, Problems> {
+        let tree = yaml::read(self.text).map_err(|problem| Problems {
+            file: self.file.map(str::to_owned),
+            list: vec![problem],
+        })?;
+        // A file in which everything is commented out says nothing, which is allowed.
+        let mut tree = match tree {
+            Value::Null => Value::Map(Vec::new()),
+            tree => tree,
+        };
+        let mut report = Report::of_file_in(self.folder);
+        variables::put_in(&mut tree, &mut report, variables);
+        let values = given::Values::read(given, &mut report);
+        let config = config(&Node::root(&tree, &report), given, &values);
+        report.finish(self.file, Some(self.text))?;
+        Ok(config.unwrap_or_default())
+    }
+}
+
+fn config(node: &Node<'_>, given: &Given, values: &given::Values) -> Option<Config> {
+    let report = node.report();
     node.map(|f| {
         let seed = f.opt("seed", Node::whole);
-        let control = f.section("control", sections::control);
-        let metrics = f.section("metrics", sections::metrics);
+        let mut control = f.section("control", sections::control);
+        let mut metrics = f.section("metrics", sections::metrics);
         let evidence = f.section("evidence", evidence::evidence);
         let identity = f.section("identity", evidence::identity);
-        let limits = f.section("limits", sections::limits);
+        let mut limits = f.section("limits", sections::limits);
 
-        let mut taken = vec![("`control.listen`", control.listen.clone())];
+        let section = node.key("control");
+        control.insecure |= given.without_token;
+        let listen = values.control(&mut control, report);
+        let listen = listen.unwrap_or_else(|| section.key("listen"));
+        let has_token = given.token_file.is_some() || section.value.get("token_file").is_some();
+        sections::guard(&listen, &control, has_token);
+        let scraped = values.metrics(&mut metrics, report);
+        let scraped = scraped.unwrap_or_else(|| node.key("metrics").key("listen"));
+        let mut taken = vec![("`control.listen`".to_owned(), control.listen.clone())];
         if let Some(metrics) = &metrics {
             let at = |text: &str| address::Address::parse(text).ok();
             let both = at(&metrics.listen).zip(at(&control.listen));
@@ -192,14 +240,19 @@ fn config(node: &Node<'_>) -> Option<Config> {
                     "this address is taken by `control.listen`, `{}`",
                     control.listen
                 );
-                node.key("metrics").key("listen").problem_hint(
+                scraped.problem_hint(
                     message,
                     "leave `metrics` out: the control API has /metrics as well",
                 );
             }
-            taken.push(("`metrics.listen`", metrics.listen.clone()));
+            taken.push(("`metrics.listen`".to_owned(), metrics.listen.clone()));
         }
-        let known = f.section("proxies", |n| proxies::proxies(n, &taken));
+        limits.drain = values.drain(report).unwrap_or(limits.drain);
+        let said = values.proxies(report, &taken);
+        let by_flag = said.iter();
+        taken.extend(by_flag.map(|(flag, edge)| (format!("`{flag}`"), edge.listen.clone())));
+        let mut known = f.section("proxies", |n| proxies::proxies(n, &taken));
+        given::add(&node.key("proxies"), values, said, &mut known);
         let rules = f.section("rules", |n| {
             items(n, "rules", |item| rules::rule(item, &known, &[]))
         });

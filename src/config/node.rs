@@ -5,6 +5,7 @@
 //! is wrong is reported and decoding goes on with the default: when anything was reported, nothing
 //! of what was decoded is used.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::places::{self, End, Step};
@@ -33,6 +34,24 @@ impl<'a> Node<'a> {
             value,
             report,
             spot,
+        }
+    }
+
+    /// What the command line says; `flag` is how users know it.
+    pub(super) fn of_flag(flag: &str, value: &'a Value, report: &'a Report) -> Self {
+        let mut node = Self::root(value, report);
+        node.spot.steps.push(Step::Flag(flag.to_owned()));
+        node
+    }
+
+    /// The value, as something other than a text if it may be that: it has no type of its own, and is
+    /// read as it would be without quotes.
+    pub(super) fn typed(&self) -> Cow<'a, Value> {
+        match self.value {
+            Value::Text(text) if self.report.is_untyped(&self.spot) => {
+                Cow::Owned(Value::unquoted(text))
+            }
+            value => Cow::Borrowed(value),
         }
     }
 

@@ -12,8 +12,10 @@ use serde::de::{
 };
 
 /// One step from a value to one below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Step {
+    /// Not of the text: what the command line says.
+    Flag(String),
     /// The value of a key.
     Key(String),
     /// The value of a key that stands more than once: which of them, from 0.
@@ -34,6 +36,7 @@ pub(super) fn display(steps: &[Step]) -> String {
     let mut out = String::new();
     for step in steps {
         match step {
+            Step::Flag(flag) => out.push_str(&super::value::shown(flag)),
             Step::Index(n) => out.push_str(&format!("[{n}]")),
             Step::Key(key) | Step::Repeated(key, _) => {
                 let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -71,8 +74,11 @@ impl<'t> Places<'t> {
     }
 
     /// The line and column of a path, from 1; of what is absent, those of the map or list that
-    /// lacks it.
+    /// lacks it. What is not of the text is nowhere.
     pub(super) fn find(&self, steps: &[Step], end: End) -> Option<(usize, usize)> {
+        if let Some(Step::Flag(_)) = steps.first() {
+            return None;
+        }
         self.left
             .set(self.left.get().checked_sub(self.text.len() + 256)?);
         let deserializer = serde_yaml::Deserializer::from_str(self.text);

@@ -114,6 +114,14 @@ impl Known {
         }
     }
 
+    /// There is one more, of which nothing else is known; `None`: not even its name.
+    pub(super) fn doubt(&mut self, name: Option<&str>) {
+        match name {
+            Some(name) => self.doubtful.push(name.to_owned()),
+            None => self.nameless = true,
+        }
+    }
+
     /// Whether there are others of which not everything is known; what is absent among the edges may
     /// then be theirs.
     pub(super) fn is_partial(&self) -> bool {
@@ -172,16 +180,13 @@ fn listed(what: &str, names: Vec<&str>) -> String {
 }
 
 /// All of a file's proxies. `taken`: where else the process listens.
-pub(super) fn proxies(node: &Node<'_>, taken: &[(&'static str, String)]) -> Option<Known> {
+pub(super) fn proxies(node: &Node<'_>, taken: &[(String, String)]) -> Option<Known> {
     let mut known = Known::default();
     items(node, "proxies", |item| {
         let before = node.report().count();
         match proxy(item, &[]) {
             Some(edge) if node.report().count() == before => known.edges.push(edge),
-            _ => match item.value.text("name") {
-                Some(name) => known.doubtful.push(name.to_owned()),
-                None => known.nameless = true,
-            },
+            _ => known.doubt(item.value.text("name")),
         }
         Some(())
     })?;
@@ -214,7 +219,7 @@ pub(super) fn items<T>(
 }
 
 /// Reports addresses that two listeners would share.
-fn addresses(node: &Node<'_>, taken: &[(&'static str, String)]) {
+fn addresses(node: &Node<'_>, taken: &[(String, String)]) {
     let mut seen: Vec<(Address, Node<'_>)> = Vec::new();
     for (n, item) in node.value.items().iter().enumerate() {
         let Some(Ok(address)) = item.text("listen").map(Address::parse) else {

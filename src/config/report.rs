@@ -1,6 +1,7 @@
 //! Problems on their way from the decoder to the user: collected, then placed and put in order.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::places::{self, End, Places, Step};
@@ -24,6 +25,10 @@ pub(super) struct Found {
 pub(super) struct Report {
     found: RefCell<Vec<Found>>,
     folder: PathBuf,
+    /// Scalars whose type is what is asked for.
+    untyped: HashSet<Vec<Step>>,
+    /// Scalars of which it is not known what they say.
+    spoilt: HashSet<Vec<Step>>,
 }
 
 impl Report {
@@ -40,9 +45,36 @@ impl Report {
         &self.folder
     }
 
-    /// Takes one more.
+    /// Takes one more, unless it is of what could not be read in the first place.
     pub(super) fn add(&self, found: Found) {
-        self.found.borrow_mut().push(found);
+        if found.at.end == End::Key || !self.spoilt.contains(&found.at.steps) {
+            self.found.borrow_mut().push(found);
+        }
+    }
+
+    /// A scalar has no type of its own: a variable was put in, or it is of the command line.
+    pub(super) fn untyped(&mut self, steps: Vec<Step>) {
+        self.untyped.insert(steps);
+    }
+
+    /// Whether [`Report::untyped`] was said of it.
+    pub(super) fn is_untyped(&self, spot: &Spot) -> bool {
+        !self.untyped.is_empty() && self.untyped.contains(&spot.steps)
+    }
+
+    /// Takes a problem after which it is not known what a scalar says.
+    pub(super) fn spoilt(&mut self, steps: Vec<Step>, message: String, hint: Option<String>) {
+        let at = Spot {
+            steps: steps.clone(),
+            end: End::Value,
+        };
+        self.add(Found {
+            at,
+            message,
+            hint,
+            first: None,
+        });
+        self.spoilt.insert(steps);
     }
 
     /// How many problems there are so far.

@@ -101,8 +101,8 @@ impl Node<'_> {
 
     /// A whole number within bounds.
     pub(super) fn count(&self, min: u64, max: u64) -> Option<u64> {
-        if let Value::Int(n, _) = self.value
-            && let Ok(n) = u64::try_from(*n)
+        if let Value::Int(n, _) = *self.typed()
+            && let Ok(n) = u64::try_from(n)
             && (min..=max).contains(&n)
         {
             return Some(n);
@@ -134,9 +134,9 @@ impl Node<'_> {
 
     /// A chance.
     pub(super) fn probability(&self) -> Option<f64> {
-        let number = match self.value {
-            Value::Int(n, _) => *n as f64,
-            Value::Float(n, _) => *n,
+        let number = match *self.typed() {
+            Value::Int(n, _) => n as f64,
+            Value::Float(n, _) => n,
             _ => f64::NAN,
         };
         if (0.0..=1.0).contains(&number) {
@@ -155,8 +155,8 @@ impl Node<'_> {
 
     /// `true` or `false`.
     pub(super) fn flag(&self) -> Option<bool> {
-        if let Value::Bool(b, _) = self.value {
-            return Some(*b);
+        if let Value::Bool(b, _) = *self.typed() {
+            return Some(b);
         }
         let meant = match self.value {
             Value::Text(text) => match text.to_ascii_lowercase().as_str() {

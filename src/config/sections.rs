@@ -70,7 +70,9 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             token_file: f.opt("token_file", file),
             read_token_file: f.opt("read_token_file", file),
             insecure: f.or("insecure", default.insecure, Node::flag),
-            hosts: f.or("hosts", default.hosts, |n| n.texts("a list of host names", host)),
+            hosts: f.or("hosts", default.hosts, |n| {
+                n.texts("a list of host names", host)
+            }),
             heartbeat: f.opt("heartbeat", Node::time),
             watch: f.or("watch", default.watch, Node::flag),
             state_file: f.opt("state_file", file),
@@ -79,7 +81,9 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
             max_connections: f.or("max_connections", default.max_connections, |n| {
                 n.count(1, 100_000).map(|n| n as usize)
             }),
-            toxiproxy_open: f.or("toxiproxy", default.toxiproxy_open, |n| n.meaning(&TOXIPROXY)),
+            toxiproxy_open: f.or("toxiproxy", default.toxiproxy_open, |n| {
+                n.meaning(&TOXIPROXY)
+            }),
         };
         let has = |key| node.value.get(key).is_some();
         if has("read_token_file") && !has("token_file") {
@@ -88,16 +92,24 @@ pub(super) fn control(node: &Node<'_>) -> Option<ControlConfig> {
                 "set `control.token_file` too",
             );
         }
-        let guarded = control.insecure || has("token_file");
-        let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());
-        if !loopback && !guarded {
-            node.key("listen").problem_hint(
-                "listening beyond loopback needs a token",
-                "set `control.token_file`; or `control.insecure: true`, and whoever reaches it can break things",
-            );
-        }
         control
     })
+}
+
+/// Reports a control port that whoever reaches it could use. `listen`: where its address stands.
+pub(super) fn guard(listen: &Node<'_>, control: &ControlConfig, has_token: bool) {
+    let loopback = Address::parse(&control.listen).is_ok_and(|a| a.is_loopback());
+    if loopback || has_token || control.insecure {
+        return;
+    }
+    let (token, none) = match listen.path().starts_with("--") {
+        true => ("--token-file", "--without-token"),
+        false => ("control.token_file", "control.insecure: true"),
+    };
+    listen.problem_hint(
+        "listening beyond loopback needs a token",
+        format!("set `{token}`; or `{none}`, and whoever reaches it can break things"),
+    );
 }
 
 fn host(node: &Node<'_>) -> Option<String> {
@@ -144,7 +156,8 @@ pub struct LimitsConfig {
     pub half_close: Duration,
     /// How long a client may take for what comes before its first byte: TLS, the PROXY protocol.
     pub handshake: Duration,
-    /// How long open connections may take to end when the process stops.
+    /// How long open connections may take to end when the process stops. What starts and stops
+    /// containers kills after 10 s.
     pub drain: Duration,
 }
 
@@ -156,7 +169,7 @@ impl Default for LimitsConfig {
             linger: Duration::from_secs(30),
             half_close: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
-            drain: Duration::from_secs(10),
+            drain: Duration::from_secs(8),
         }
     }
 }

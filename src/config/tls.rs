@@ -94,7 +94,7 @@ fn server(
 
 fn originate(node: &Node<'_>, upstream: Option<&str>) -> Option<Client> {
     let nothing = Value::Map(Vec::new());
-    let node = match node.value {
+    let node = match &*node.typed() {
         // At its defaults.
         Value::Bool(true, _) => node.with(&nothing),
         Value::Bool(false, _) => return None,

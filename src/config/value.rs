@@ -38,6 +38,24 @@ impl Value {
         Self::Float(n, n.to_string())
     }
 
+    /// A scalar that is not between quotes: a boolean or a number where it looks like one.
+    pub(super) fn unquoted(text: &str) -> Self {
+        if let Ok(b) = text.parse() {
+            return Self::Bool(b, text.to_owned());
+        }
+        if let Ok(n) = text.parse() {
+            return Self::Int(n, text.to_owned());
+        }
+        // `inf` and `nan` are words.
+        let number = text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        match text.parse() {
+            Ok(n) if number => Self::Float(n, text.to_owned()),
+            _ => Self::Text(text.to_owned()),
+        }
+    }
+
     /// The first value of a key, if this is a map that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match self {

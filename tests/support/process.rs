@@ -146,15 +146,13 @@ impl Kept {
 /// The command `firedrill` without what the environment might add.
 pub fn firedrill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_firedrill"));
-    for name in [
-        "FIREDRILL_URL",
-        "FIREDRILL_TOKEN",
-        "FIREDRILL_CACERT",
-        "FIREDRILL_CERT",
-        "FIREDRILL_KEY",
-        "RUST_LOG",
-    ] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let ours = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("FIREDRILL_"));
+        if ours || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
     }
     command.env("NO_COLOR", "1").stdin(Stdio::null());
     command
@@ -253,7 +251,12 @@ impl Firedrill {
         if dir.path().join("toxiproxy.json").exists() {
             command.args(["--toxiproxy", "toxiproxy.json"]);
         }
-        let mut process = Process::spawn(&mut command);
+        Self::start_by(&mut command, dir).await
+    }
+
+    /// Starts it by a command of one's own.
+    pub async fn start_by(command: &mut Command, dir: TempDir) -> Self {
+        let mut process = Process::spawn(command);
         let url = until("the control API is up", || {
             let log = process.log();
             assert_eq!(process.ended(), None, "{log}");

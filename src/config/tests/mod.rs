@@ -4,6 +4,7 @@ mod bodies;
 mod files;
 mod hostile;
 mod problems;
+mod surroundings;
 mod tls;
 
 use super::{Config, Problems, parse};
