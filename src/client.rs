@@ -8,30 +8,26 @@ mod events;
 mod lines;
 mod records;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode};
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use crate::clock;
 use crate::config;
+use crate::dial::{NotDialled, dial};
 use crate::evidence::Filter;
 use crate::tls;
+use crate::url::{NoUrl, Url};
 use crate::wire::{
     ErrorBody, Healed, Heartbeat, List, PartitionItem, ProxyItem, Reloaded, RuleItem, Status,
 };
@@ -77,11 +73,9 @@ pub enum Roots {
 /// A control plane's address, and the token for it. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
+    /// As given.
     url: String,
-    host: String,
-    port: u16,
-    authority: HeaderValue,
-    prefix: String,
+    at: Url,
     bearer: Option<HeaderValue>,
     /// Where the URL says `https`.
     tls: Option<Arc<tls::Client>>,
@@ -119,26 +113,13 @@ impl Client {
         } else {
             format!("http://{url}")
         };
-        let uri: Uri = full.parse().map_err(|_| wrong("it can't be parsed"))?;
-        let secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err(wrong("it is neither http nor https")),
-        };
-        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(wrong("it holds a user; a token goes into FIREDRILL_TOKEN"));
-        }
-        if uri.query().is_some() {
-            return Err(wrong("it has a query"));
-        }
-        let host = authority.host().trim_matches(['[', ']']);
-        if host.is_empty() {
-            return Err(wrong("it names no host"));
-        }
+        let at = Url::parse(&full).map_err(|why| match why {
+            NoUrl::User => wrong(format!("{why}; a token goes into FIREDRILL_TOKEN")),
+            why => wrong(why.to_string()),
+        })?;
         let tls = || {
-            let name = ServerName::try_from(host.to_owned())
-                .map_err(|_| wrong("its host can't be a name in a certificate"))?;
+            let name = ServerName::try_from(at.host.clone())
+                .map_err(|_| wrong("its host can't be a name in a certificate".to_owned()))?;
             let roots = match trust.roots {
                 Roots::System => Some(config::system_roots().clone()),
                 Roots::These(roots) => Some(roots),
@@ -150,7 +131,7 @@ impl Client {
                 reason,
             })
         };
-        let tls = if secure { Some(tls()?) } else { None };
+        let tls = if at.secure { Some(tls()?) } else { None };
         let bearer = token.map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| ClientError::Token)?;
@@ -159,13 +140,7 @@ impl Client {
         });
         Ok(Self {
             url: url.to_owned(),
-            host: host.to_owned(),
-            port: authority
-                .port_u16()
-                .unwrap_or(if secure { 443 } else { 80 }),
-            authority: HeaderValue::from_str(authority.as_str())
-                .map_err(|_| wrong("it can't be parsed"))?,
-            prefix: uri.path().trim_end_matches('/').to_owned(),
+            at,
             bearer: bearer.transpose()?,
             tls,
             controller: None,
@@ -477,33 +452,22 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = clock::within(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
-        let stream = stream
-            .await
-            .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
-        let stream = stream.map_err(|source| ClientError::Connect {
-            url: self.url.clone(),
-            source,
+        let dialled = dial(&self.at, self.tls.as_deref(), CONNECT).await;
+        let mut sender = dialled.map_err(|why| match why {
+            NotDialled::Connect(source) => ClientError::Connect {
+                url: self.url.clone(),
+                source,
+            },
+            NotDialled::Trust(source) => ClientError::Trust {
+                url: self.url.clone(),
+                reason: source.to_string(),
+            },
+            NotDialled::Http(error) => self.protocol(&error),
         })?;
-        let mut sender = match &self.tls {
-            None => self.speak(stream).await?,
-            Some(tls) => {
-                let config = tls.config(vec![b"http/1.1".to_vec()]);
-                let connector = TlsConnector::from(config);
-                let greeted = connector.connect(tls.server_name(), stream);
-                let greeted = clock::within(CONNECT, greeted).await;
-                let greeted = greeted.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
-                let greeted = greeted.map_err(|source| ClientError::Trust {
-                    url: self.url.clone(),
-                    reason: source.to_string(),
-                });
-                self.speak(greeted?).await?
-            }
-        };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}", self.prefix))
-            .header(HOST, &self.authority);
+            .uri(format!("{}{path}", self.at.path))
+            .header(HOST, &self.at.authority);
         if let Some(bearer) = &self.bearer {
             request = request.header(AUTHORIZATION, bearer);
         }
@@ -523,17 +487,6 @@ impl Client {
             return Ok(answer);
         }
         Err(self.refusal(answer).await)
-    }
-
-    async fn speak(
-        &self,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) -> Result<http1::SendRequest<Full<Bytes>>, ClientError> {
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|error| self.protocol(&error))?;
-        // It ends with the answer, or when that is dropped; its error reaches us through those.
-        tokio::spawn(connection);
-        Ok(sender)
     }
 
     async fn refusal(&self, answer: Response<Incoming>) -> ClientError {
@@ -592,23 +545,18 @@ mod tests {
 
     #[test]
     fn urls_as_users_write_them() {
-        for (url, host, port, prefix) in [
-            ("http://127.0.0.1:8474", "127.0.0.1", 8474, ""),
-            ("http://127.0.0.1:8474/", "127.0.0.1", 8474, ""),
-            ("localhost:1", "localhost", 1, ""),
-            ("http://chaos.example/fire/", "chaos.example", 80, "/fire"),
-            ("http://[::1]:8474", "::1", 8474, ""),
-            ("https://chaos.example", "chaos.example", 443, ""),
-            ("https://[::1]:8474", "::1", 8474, ""),
+        for (url, at) in [
+            ("localhost:1", "http://localhost:1"),
+            ("http://chaos.example/fire/", "http://chaos.example/fire/"),
+            ("https://[::1]:8474", "https://[::1]:8474"),
         ] {
             let anyone = Trust {
                 roots: Roots::Anyone,
                 own: None,
             };
             let client = Client::trusting(url, None, anyone).unwrap();
-            assert_eq!(client.tls.is_some(), url.starts_with("https"), "{url}");
-            let got = (client.host.as_str(), client.port, client.prefix.as_str());
-            assert_eq!(got, (host, port, prefix), "{url}");
+            assert_eq!(client.tls.is_some(), client.at.secure, "{url}");
+            assert_eq!(client.at, Url::parse(at).unwrap());
         }
         for url in ["ftp://a", "http://", "http://u:p@a", "a b"] {
             let error = Client::new(url, None).unwrap_err();

@@ -13,7 +13,7 @@ pub enum ClientError {
         /// As given.
         url: String,
         /// What is wrong with it.
-        reason: &'static str,
+        reason: String,
     },
     /// This can't be sent as a token.
     #[error("the token has characters that no header may have")]
