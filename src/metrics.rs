@@ -3,26 +3,39 @@
 //! No label takes its values from traffic: proxies, rules, partitions and kinds are defined by
 //! users, and series of what was deleted are retired by [`Metrics::retain`].
 
+mod exemplars;
+mod openmetrics;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::proto::LabelPair;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::evidence::Class;
+use crate::evidence::{Class, Ledger};
 use crate::operation::Direction;
+
+use exemplars::{Exemplar, Exemplars, Lasts};
 
 /// Where the time from a request's first byte to its answer falls, in seconds.
 const UPSTREAM_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// The families whose samples have exemplars.
+const INJECTED: &str = "firedrill_faults_injected_total";
+const OPERATIONS: &str = "firedrill_operations_total";
+const UPSTREAM_SECONDS: &str = "firedrill_upstream_seconds";
+
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    exemplars: Exemplars,
     injected: IntCounterVec,
     selected: IntCounterVec,
     cuts: IntCounterVec,
@@ -83,7 +96,7 @@ impl Metrics {
         let fault = ["proxy", "rule", "fault"];
         let injected = counter(
             r,
-            "firedrill_faults_injected_total",
+            INJECTED,
             "Operations in which a rule changed what a side saw.",
             &fault,
         )?;
@@ -101,7 +114,7 @@ impl Metrics {
         )?;
         let operations = counter(
             r,
-            "firedrill_operations_total",
+            OPERATIONS,
             "Finished operations by the class of their evidence.",
             &["proxy", "class"],
         )?;
@@ -143,7 +156,7 @@ impl Metrics {
         )?;
         let upstream_seconds = HistogramVec::new(
             HistogramOpts::new(
-                "firedrill_upstream_seconds",
+                UPSTREAM_SECONDS,
                 "From an operation's first byte to the upstream until its answer began.",
             )
             .buckets(UPSTREAM_BUCKETS.to_vec()),
@@ -167,6 +180,7 @@ impl Metrics {
         ))?;
         Ok(Self {
             registry,
+            exemplars: Exemplars::default(),
             injected,
             selected,
             cuts,
@@ -193,6 +207,7 @@ impl Metrics {
             duplicates: self.duplicates.with_label_values(&[name]),
             upstream_seconds: self.upstream_seconds.with_label_values(&[name]),
             operations: Class::ALL.map(|c| self.operations.with_label_values(&[name, c.as_str()])),
+            lasts: self.exemplars.proxy(name),
         }
     }
 
@@ -204,9 +219,10 @@ impl Metrics {
         self.injected.with_label_values(&[proxy, rule, fault]);
     }
 
-    /// A rule changed what a side saw.
-    pub fn injected(&self, proxy: &str, rule: &str, fault: &str) {
+    /// A rule changed what a side saw of the operation that has the record of this number.
+    pub fn injected(&self, proxy: &str, rule: &str, fault: &str, record: u64) {
         self.injected.with_label_values(&[proxy, rule, fault]).inc();
+        self.exemplars.injected(proxy, rule, fault, record);
     }
 
     /// A partition cut an operation.
@@ -255,9 +271,17 @@ impl Metrics {
         }
         retire(&self.open, proxy);
         retire(&self.upstream_seconds, proxy);
+        self.exemplars.retain(
+            |proxy| defined.proxies.iter().any(|name| name == proxy),
+            |proxy, rule, fault| {
+                let mut rules = defined.rules.iter();
+                let kept = rules.any(|(name, kind, _)| name == rule && *kind == fault);
+                kept && defined.proxies.iter().any(|name| name == proxy)
+            },
+        );
     }
 
-    /// The text that Prometheus scrapes, and its content type.
+    /// The text that Prometheus has always scraped, and its content type.
     ///
     /// # Errors
     /// Never in practice: the encoder writes to memory.
@@ -266,6 +290,35 @@ impl Metrics {
         let mut out = Vec::new();
         encoder.encode(&self.registry.gather(), &mut out)?;
         Ok((out, encoder.format_type().to_owned()))
+    }
+
+    /// The same as OpenMetrics, with an operation of late for an exemplar where there is one in the
+    /// ledger; and its content type.
+    #[must_use]
+    pub fn open_metrics(&self, ledger: &Ledger) -> (String, &'static str) {
+        let exemplar = |family: &str, labels: &[LabelPair], nth: usize| {
+            let label = |name: &str| {
+                labels
+                    .iter()
+                    .find(|l| l.name() == name)
+                    .map(LabelPair::value)
+            };
+            let proxy = label("proxy");
+            match family {
+                INJECTED => {
+                    let series = (proxy?, label("rule")?, label("fault")?);
+                    self.exemplars.of_fault(ledger, series)
+                }
+                OPERATIONS => {
+                    let class = Class::find(label("class")?)?;
+                    self.exemplars.of_class(ledger, proxy?, class)
+                }
+                UPSTREAM_SECONDS => self.exemplars.of_bucket(ledger, proxy?, nth),
+                _ => None,
+            }
+        };
+        let text = openmetrics::encode(&self.registry.gather(), exemplar);
+        (text, openmetrics::MEDIA_TYPE)
     }
 }
 
@@ -294,10 +347,10 @@ pub struct ProxyMeters {
     pub open: IntGauge,
     /// Deliveries beyond the first.
     pub duplicates: IntCounter,
-    /// From the first byte to the upstream until its answer began.
-    pub upstream_seconds: Histogram,
+    upstream_seconds: Histogram,
     bytes: [IntCounter; 2],
     operations: [IntCounter; Class::ALL.len()],
+    lasts: Arc<Lasts>,
 }
 
 impl ProxyMeters {
@@ -314,9 +367,16 @@ impl ProxyMeters {
             .map(|(class, counter)| (class, counter.get()))
     }
 
-    /// Counts a finished operation.
-    pub fn finished(&self, class: Class) {
+    /// Counts a finished operation, and keeps the number of its record.
+    pub fn finished(&self, class: Class, record: u64) {
         self.operations[class as usize].inc();
+        self.lasts.finished(class, record);
+    }
+
+    /// Counts how long it took from an operation's first byte to the upstream until its answer began.
+    pub fn answered(&self, seconds: f64, record: u64) {
+        self.upstream_seconds.observe(seconds);
+        self.lasts.answered(seconds, record);
     }
 }
 
@@ -331,9 +391,9 @@ mod tests {
     #[test]
     fn series_of_deleted_rules_are_retired() {
         let metrics = Metrics::new().unwrap();
-        metrics.proxy("payment").finished(Class::Unseen);
+        metrics.proxy("payment").finished(Class::Unseen, 1);
         metrics.selected("payment", "gone", "drop");
-        metrics.injected("payment", "gone", "drop");
+        metrics.injected("payment", "gone", "drop", 1);
         let mut defined = Defined {
             proxies: vec!["payment".to_owned()],
             rules: vec![("gone".to_owned(), "drop", true)],

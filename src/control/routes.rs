@@ -227,6 +227,14 @@ impl Route {
         self.answers_as(status, about, "text/plain", json!({ "type": "string" }))
     }
 
+    /// The same in another format.
+    pub(super) fn or_text(mut self, status: u16, media: &str) -> Self {
+        if let Some(answer) = self.answers.get_mut(&status.to_string()) {
+            answer["content"][media] = json!({ "schema": { "type": "string" } });
+        }
+        self
+    }
+
     pub(super) fn answers_as(
         mut self,
         status: u16,

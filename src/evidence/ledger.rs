@@ -14,6 +14,9 @@ use crate::seed;
 /// Finished records that a slow follower may lag behind before it loses some.
 const FOLLOW_BUFFER: usize = 8192;
 
+/// How far from its place by its number a record may stand.
+const ASTRAY: usize = 64;
+
 /// A record in the ledger, open until the ledger is told that it is finished.
 #[derive(Debug)]
 pub struct Entry {
@@ -213,6 +216,21 @@ impl Ledger {
         self.len() == 0
     }
 
+    /// The record of this number, while it is kept.
+    #[must_use]
+    pub fn find(&self, n: u64) -> Option<Arc<Entry>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |entry: &&Arc<Entry>| entry.lock().id.n == n;
+        let first = entries.front()?.lock().id.n;
+        // Numbers are given before places: neighbours may stand the other way round.
+        let place = n.saturating_sub(first) as usize;
+        entries.get(place).filter(is_it).cloned().or_else(|| {
+            let after = place.saturating_add(ASTRAY).min(entries.len());
+            let around = place.saturating_sub(ASTRAY).min(after)..after;
+            entries.range(around).find(is_it).cloned()
+        })
+    }
+
     /// The records that pass the filter, oldest first, at most `filter.limit` of the newest.
     #[must_use]
     pub fn list(&self, filter: &Filter) -> Vec<Record> {
@@ -288,6 +306,31 @@ mod tests {
             .map(|r| r.id.n)
             .collect();
         assert_eq!(kept, [8, 9, 10]);
+    }
+
+    #[test]
+    fn a_record_is_found_by_its_number_where_it_stands_and_while_it_is_kept() {
+        let room = Room {
+            records: 100,
+            bytes: usize::MAX,
+        };
+        let ledger = Ledger::new(Some(room));
+        let mut ids: Vec<_> = (0..150).map(|_| ledger.next_id()).collect();
+        // Two threads that met; and the first that is kept is not the first that was begun.
+        ids.swap(50, 53);
+        ids.swap(120, 121);
+        for id in ids {
+            let mut r = record();
+            r.id = id;
+            let _ = ledger.begin(r);
+        }
+        let found = |n| ledger.find(n).map(|entry| entry.lock().id.n);
+        for n in 0..200 {
+            let kept = (51..=150).contains(&n);
+            assert_eq!(found(n), kept.then_some(n), "{n}");
+        }
+        assert_eq!(found(u64::MAX), None);
+        assert!(Ledger::new(Some(room)).find(1).is_none());
     }
 
     #[test]

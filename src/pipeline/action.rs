@@ -60,17 +60,22 @@ impl Receipt {
         if work.tally.counted.swap(true, AcqRel) {
             return;
         }
-        if let Some(seen) = work.entry.lock().faults.get_mut(work.tally.index) {
-            seen.injected = true;
-            seen.phase = phase;
-        }
+        let number = {
+            let mut record = work.entry.lock();
+            if let Some(seen) = record.faults.get_mut(work.tally.index) {
+                seen.injected = true;
+                seen.phase = phase;
+            }
+            record.id.n
+        };
         let rule = &work.live.rule;
         work.live
             .totals
             .injected
             .fetch_add(1, std::sync::atomic::Ordering::Release);
         let metrics = &work.crossing.context.metrics;
-        metrics.injected(&work.crossing.edge.name, &rule.name, rule.fault.kind.name);
+        let proxy = &work.crossing.edge.name;
+        metrics.injected(proxy, &rule.name, rule.fault.kind.name, number);
     }
 
     /// Whether the rule is no longer in force: what waits on it goes on.

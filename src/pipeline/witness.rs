@@ -34,7 +34,7 @@ impl Drop for Open {
         let context = &self.crossing.context;
         let class = context.ledger.finish(&self.entry, self.scope.load(Relaxed));
         let meters = &self.crossing.meters;
-        meters.finished(class);
+        meters.finished(class, self.number);
         let deliveries = self.entry.lock().deliveries;
         if deliveries > 1 {
             meters.duplicates.inc_by(u64::from(deliveries - 1));
@@ -280,8 +280,8 @@ impl Witness {
             d.sent_at.map(|sent| now.since(sent))
         });
         if let Some(took) = took {
-            let seconds = &self.0.crossing.meters.upstream_seconds;
-            seconds.observe(took.as_secs_f64());
+            let meters = &self.0.crossing.meters;
+            meters.answered(took.as_secs_f64(), self.0.number);
         }
     }
 
