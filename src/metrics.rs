@@ -48,6 +48,7 @@ pub struct Metrics {
     rule_enabled: IntGaugeVec,
     partition_active: IntGaugeVec,
     evidence_dropped: IntCounter,
+    spans: IntCounterVec,
 }
 
 /// What exists now, for [`Metrics::retain`]: names, and whether they are on.
@@ -168,6 +169,12 @@ impl Metrics {
             "Records that left the bounded memory or that a follower lost.",
         )?;
         registry.register(Box::new(evidence_dropped.clone()))?;
+        let spans = counter(
+            r,
+            "firedrill_spans_total",
+            "Operations to be sent as traces, by what became of them: sent or dropped.",
+            &["outcome"],
+        )?;
         let build = IntGauge::with_opts(
             Opts::new("firedrill_build_info", "The version that runs; always 1.")
                 .const_label("version", env!("CARGO_PKG_VERSION")),
@@ -193,7 +200,17 @@ impl Metrics {
             rule_enabled,
             partition_active,
             evidence_dropped,
+            spans,
         })
+    }
+
+    /// The handles of what sends traces. Without one there are no such series.
+    #[must_use]
+    pub fn spans(&self) -> SpanMeters {
+        SpanMeters {
+            sent: self.spans.with_label_values(&["sent"]),
+            dropped: self.spans.with_label_values(&["dropped"]),
+        }
     }
 
     /// The handles of one proxy, resolved once.
@@ -336,6 +353,15 @@ fn retire<T: MetricVecBuilder>(vec: &MetricVec<T>, keep: impl Fn(&Labels<'_>) ->
             }
         }
     }
+}
+
+/// The handles of what sends traces.
+#[derive(Debug, Clone)]
+pub struct SpanMeters {
+    /// Spans that the collector has taken.
+    pub sent: IntCounter,
+    /// Spans that it never will.
+    pub dropped: IntCounter,
 }
 
 /// The handles of one proxy.

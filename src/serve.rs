@@ -23,6 +23,7 @@ use crate::config::{self, Config, ControlConfig, EvidenceConfig, Given, Hashed, 
 use crate::control::{self, Access, Ask, Control, Port};
 use crate::evidence::{HashKey, Hashing, Ladder, Ledger, Room, Rotation, Sink};
 use crate::metrics::Metrics;
+use crate::otlp::Exporter;
 use crate::pipeline::{Context, Held};
 use crate::proxy::{Plan, Supervisor, Workers};
 use crate::seed;
@@ -45,6 +46,7 @@ pub struct Instance {
     stop: watch::Sender<bool>,
     control_thread: thread::JoinHandle<()>,
     sink: Option<Sink>,
+    exporter: Option<Exporter>,
     keeper: Option<Keeper>,
 }
 
@@ -110,6 +112,10 @@ impl Instance {
             ),
             None => None,
         };
+        let exporter = config.traces.as_ref().map(|traces| {
+            tracing::info!("traces to {}", traces.otlp);
+            Exporter::start(traces, &context.ledger, context.metrics.spans())
+        });
         let workers = Workers::start().context("can't start the threads that carry connections")?;
         let supervisor = Arc::new(Supervisor::new(Arc::clone(&context), workers));
         let listening = Plan {
@@ -162,6 +168,7 @@ impl Instance {
             stop,
             control_thread,
             sink,
+            exporter,
             keeper,
         })
     }
@@ -173,6 +180,9 @@ impl Instance {
             keeper.end(self.context.state.generation()).await;
         }
         self.supervisor.shut_down(self.drain).await;
+        if let Some(exporter) = self.exporter {
+            exporter.close().await;
+        }
         // The control plane is last: `heal` and the metrics answer while connections drain.
         let _ = self.stop.send(true);
         let control = self.control_thread;

@@ -117,6 +117,7 @@ fn metrics_table() -> String {
     drop(metrics.proxy("p"));
     metrics.selected("p", "r", "drop");
     metrics.cut("p", "s");
+    drop(metrics.spans());
     metrics.retain(&Defined {
         proxies: vec!["p".to_owned()],
         rules: vec![("r".to_owned(), "drop", true)],
@@ -179,7 +180,7 @@ fn every_yaml_example_loads() {
     }
 }
 
-/// One with the certificates that the examples name.
+/// One with the files that the examples name.
 fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -189,6 +190,7 @@ fn folder() -> TempDir {
         put(&format!("firedrill-ca/{name}"), text);
         put(name, text);
     }
+    put("otlp-token", "Bearer secret");
     let key = rcgen::KeyPair::generate().unwrap();
     let site = rcgen::CertificateParams::new(["site.example".to_owned()]).unwrap();
     put("site.pem", &site.self_signed(&key).unwrap().pem());

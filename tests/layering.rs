@@ -9,7 +9,7 @@ const ROWS: &[&[&str]] = &[
     &["operation", "seed", "clock", "units", "url", "rare"],
     &["rules", "protocol", "faults", "tls"],
     &["state", "config", "evidence", "metrics", "wire", "dial"],
-    &["pipeline"],
+    &["pipeline", "otlp"],
     &["proxy"],
     &["control"],
     &["client"],

@@ -6,12 +6,13 @@
 //! Each problem has a path, what was expected, the nearest right word, and for a file the line and
 //! column (`places`). JSON bodies of the API meet the same decoder; they have paths only.
 //!
-//! Knows nothing of what is done with a [`Config`]. Reading the file, and the certificates and keys
-//! that it names, is the only I/O.
+//! Knows nothing of what is done with a [`Config`]. Reading the file, and what it names to be read
+//! (certificates, keys, headers), is the only I/O.
 
 mod address;
 mod evidence;
 mod faults;
+mod files;
 mod given;
 mod matching;
 mod node;
@@ -27,6 +28,7 @@ mod sections;
 mod timetable;
 mod tls;
 mod toxiproxy;
+mod traces;
 mod upstreams;
 mod value;
 mod variables;
@@ -54,6 +56,7 @@ pub use schema::schema;
 pub use sections::{ControlConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY, system_roots};
 pub use toxiproxy::{Fields, ToxiproxyProxy, add_toxiproxy, read_go};
+pub use traces::TracesConfig;
 pub use upstreams::Upstreams;
 pub use write::{
     edge_to_json, forwarded_to_json, partition_to_json, proxy_protocol_to_json, rule_to_json,
@@ -70,6 +73,8 @@ pub struct Config {
     pub metrics: Option<MetricsConfig>,
     /// What is kept of what was observed.
     pub evidence: EvidenceConfig,
+    /// Where operations are sent as spans, if anywhere.
+    pub traces: Option<TracesConfig>,
     /// Where this team's own id of an operation is.
     pub identity: OwnId,
     /// What faults may hold and how long things are waited for.
@@ -220,6 +225,13 @@ fn config(node: &Node<'_>, given: &Given, values: &given::Values) -> Option<Conf
         let mut control = f.section("control", sections::control);
         let mut metrics = f.section("metrics", sections::metrics);
         let evidence = f.section("evidence", evidence::evidence);
+        let traces = f.section("traces", traces::traces);
+        if traces.is_some() && !evidence.enabled {
+            node.key("traces").its_key().problem_hint(
+                "no record is kept that could be sent",
+                "set `evidence.enabled`, or leave `traces` out",
+            );
+        }
         let identity = f.section("identity", evidence::identity);
         let mut limits = f.section("limits", sections::limits);
 
@@ -266,6 +278,7 @@ fn config(node: &Node<'_>, given: &Given, values: &given::Values) -> Option<Conf
             control,
             metrics,
             evidence,
+            traces,
             identity,
             limits,
             proxies: known.edges,

@@ -8,6 +8,7 @@ mod matching;
 mod partitions;
 mod shapes;
 mod tls;
+mod traces;
 
 use serde_json::{Map, Value, json};
 
@@ -148,6 +149,7 @@ pub fn schema() -> Value {
                 )),
             ),
             ("evidence", section(evidence::evidence())),
+            ("traces", traces::traces()),
             ("identity", section(evidence::identity())),
             (
                 "limits",

@@ -1,15 +1,13 @@
 //! A proxy's `tls`: reads the certificates and keys that it names, so that what is wrong with one is
 //! a problem with a place.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 
+use super::files::read;
 use super::node::{Fields, Node};
 use super::value::{Value, quoted};
 use crate::tls::{self, Alpn, Authority, Client, Server, Shown, Tls};
@@ -18,9 +16,6 @@ use crate::tls::{self, Alpn, Authority, Client, Server, Shown, Tls};
 pub const CA_CERTIFICATE: &str = "ca.pem";
 /// See [`CA_CERTIFICATE`].
 pub const CA_KEY: &str = "ca.key";
-
-/// The most that a PEM file may have.
-const MAX_BYTES: u64 = 1 << 20;
 
 const PEM: &str = "the path of a PEM file";
 
@@ -51,6 +46,26 @@ pub(super) fn control(node: &Node<'_>) -> Option<Tls> {
         said: node.value.into(),
         terminate: Some(Arc::new(server)),
         originate: None,
+    })
+}
+
+/// How a server that this process itself asks is met; `node`: where it is named; `said`: what there is
+/// to say of it, as of an upstream.
+pub(super) fn with_server(node: &Node<'_>, said: Option<&Node<'_>>, host: &str) -> Option<Tls> {
+    let usual = Value::bool(true);
+    let node = match said {
+        None => node.with(&usual),
+        Some(said) => said.clone(),
+    };
+    if said.is_some() && !matches!(node.value, Value::Map(_)) {
+        node.wrong("a map", None);
+        return None;
+    }
+    let client = originate(&node, Some(&format!("{host}:443")))?;
+    Some(Tls {
+        said: node.value.into(),
+        terminate: None,
+        originate: Some(Arc::new(client)),
     })
 }
 
@@ -250,33 +265,5 @@ fn about(node: &Node<'_>, message: String) {
     match node.value {
         Value::Text(path) => node.problem(format!("{} {message}", quoted(path))),
         _ => node.problem(message),
-    }
-}
-
-fn read(node: &Node<'_>, path: &Path, hint: Option<&str>) -> Option<Vec<u8>> {
-    let shown = quoted(&path.display().to_string());
-    let fail = |message: String| match hint {
-        Some(hint) => node.problem_hint(message, hint),
-        None => node.problem(message),
-    };
-    let mut bytes = Vec::new();
-    // One that is no file, such as a pipe, might be read for ever.
-    let opened = fs::metadata(path).and_then(|found| {
-        if !found.is_file() {
-            return Err(std::io::Error::other("it is no file"));
-        }
-        let mut opened = File::open(path)?.take(MAX_BYTES + 1);
-        opened.read_to_end(&mut bytes)
-    });
-    match opened {
-        Ok(_) if bytes.len() as u64 <= MAX_BYTES => Some(bytes),
-        Ok(_) => {
-            fail(format!("{shown} is longer than {} MiB", MAX_BYTES >> 20));
-            None
-        }
-        Err(error) => {
-            fail(format!("{shown} can't be read: {error}"));
-            None
-        }
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         control,
         metrics,
         evidence,
+        traces,
         identity,
         limits,
         proxies: _,
@@ -82,6 +83,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("control", old.control != *control),
         ("metrics", old.metrics != *metrics),
         ("evidence", old.evidence != *evidence),
+        ("traces", old.traces != *traces),
         ("identity", old.identity != *identity),
         ("limits", old.limits != *limits),
     ];

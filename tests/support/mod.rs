@@ -2,6 +2,7 @@
 //! Everything binds port 0; nothing sleeps, everything waits for a condition.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+pub mod collector;
 pub mod document;
 pub mod http2;
 pub mod pay;

@@ -22,6 +22,14 @@ pub(super) fn control() -> Value {
     map
 }
 
+/// Of a server that this process itself asks: as with the upstream.
+pub(super) fn with_server() -> Value {
+    let mut map = originate();
+    map["description"] = json!("How TLS is spoken where the address begins with `https:`");
+    map["type"] = json!("object");
+    map
+}
+
 fn terminate() -> Value {
     object(
         "Clients speak TLS with the proxy",

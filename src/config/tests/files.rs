@@ -24,6 +24,17 @@ fn every_key_is_read() {
     assert_eq!(config.metrics.unwrap().listen, "127.0.0.1:9090");
     assert_eq!(config.evidence.capacity, 100_000);
     assert_eq!(config.evidence.redact, ["authorization"]);
+    let traces = config.traces.unwrap();
+    assert_eq!(traces.otlp.to_string(), "http://127.0.0.1:4318");
+    assert_eq!((&*traces.service, traces.all), ("drills", true));
+    assert_eq!(traces.timeout, Duration::from_secs(3));
+    let staging = ("deployment.environment.name", "staging");
+    assert_eq!(
+        traces.resource,
+        [(staging.0.to_owned(), staging.1.to_owned())]
+    );
+    let (name, value) = &traces.headers[0];
+    assert_eq!((name.as_str(), value.as_bytes()), ("x-tenant", &b"7"[..]));
     assert_eq!(config.identity.header.as_deref(), Some("x-payment-id"));
     let limits = LimitsConfig {
         held_per_connection: 1 << 20,
@@ -270,7 +281,9 @@ fn the_schema_has_the_keys_of_the_decoder() {
     };
     let z = "zzzzzzzzzzzzzzzzzzzz: 1";
     assert_eq!(keys(root), allowed(z, ""));
-    for section in ["control", "metrics", "evidence", "identity", "limits"] {
+    for section in [
+        "control", "metrics", "evidence", "traces", "identity", "limits",
+    ] {
         let text = format!("{section}: {{ {z} }}");
         assert_eq!(
             keys(&root[section]["properties"]),
@@ -317,9 +330,11 @@ fn the_schema_has_the_keys_of_the_decoder() {
             allowed(&text, &format!("{list}[0].{at}."))
         );
     }
-    let control = &root["control"]["properties"]["tls"]["properties"];
-    let text = format!("control: {{ tls: {{ {z} }} }}");
-    assert_eq!(keys(control), allowed(&text, "control.tls."));
+    for (section, more) in [("control", ""), ("traces", "otlp: https://h, ")] {
+        let found = &root[section]["properties"]["tls"]["properties"];
+        let text = format!("{section}: {{ {more}tls: {{ {z} }} }}");
+        assert_eq!(keys(found), allowed(&text, &format!("{section}.tls.")));
+    }
     for kind in KINDS {
         let text = format!("rules: [{{ fault: {{ {}: {{ {z} }} }} }}]", kind.name);
         let path = format!("rules[0].fault.{}.", kind.name);

@@ -6,6 +6,7 @@ mod hostile;
 mod problems;
 mod surroundings;
 mod tls;
+mod traces;
 
 use super::{Config, Problems, parse};
 

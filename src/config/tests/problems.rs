@@ -498,7 +498,7 @@ fn places_are_counted_in_characters() {
     f.yaml:1:25: proxies[0].x: unknown key `x`
       hint: allowed here: `name`, `from`, `to`, `listen`, `upstream`, `enabled`, `protocol`, `connect_timeout`, `max_connections`, `tls`, `proxy_protocol`, `upstream_host`, `forwarded`
     f.yaml:2:1: ["o.d\u{7}\u{1b}[1m"]: unknown key `o.d\u{7}\u{1b}[1m`
-      hint: allowed here: `seed`, `control`, `metrics`, `evidence`, `identity`, `limits`, `proxies`, `rules`, `partitions`
+      hint: allowed here: `seed`, `control`, `metrics`, `evidence`, `traces`, `identity`, `limits`, `proxies`, `rules`, `partitions`
     "#);
 }
 
