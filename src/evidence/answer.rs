@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 
 /// How many seconds an answer of this status asks its client to wait before it tries again
-/// (`Retry-After`, RFC 9110, section 10.2.3), rounded up; `None`: it does not say.
+/// (`Retry-After`, RFC 9110, section 10.2.3); `None`: it does not say. Until a date it is no longer than
+/// that: who comes at that date has waited as long as asked.
 #[must_use]
 pub fn asks_to_wait<'a>(
     status: u16,
@@ -22,9 +23,7 @@ pub fn asks_to_wait<'a>(
     // IMF-fixdate is what RFC 2822 calls a date.
     let at = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
     let at = Timestamp(u64::try_from(at.as_microsecond()).ok()?);
-    let wait = at.since(Timestamp::now());
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    u32::try_from(seconds).ok()
+    u32::try_from(at.since(Timestamp::now()).as_secs()).ok()
 }
 
 /// Whether an answer says that it was given before, to the same idempotency key.

@@ -4,7 +4,19 @@
 //! number of samples that its definition states, or where the moment that would tell never came. It
 //! knows nothing of sockets, settings, or how the records came about.
 
+mod attempt;
+mod backoff;
+mod bounded_retries;
 mod case;
+mod efforts;
+mod figures;
+mod jitter;
+mod load;
+mod retry_after;
+#[cfg(test)]
+mod simulated;
+mod timeouts;
+mod unsafe_retry;
 
 use std::fmt;
 
@@ -113,7 +125,14 @@ pub struct Finder {
 }
 
 /// Every kind, in the order in which they are reported.
-pub static FINDERS: &[&Finder] = &[];
+pub static FINDERS: &[&Finder] = &[
+    &timeouts::FINDER,
+    &bounded_retries::FINDER,
+    &backoff::FINDER,
+    &jitter::FINDER,
+    &retry_after::FINDER,
+    &unsafe_retry::FINDER,
+];
 
 /// At most so many records stand behind a finding.
 const MOST_RECORDS: usize = 10;
@@ -122,6 +141,11 @@ const MOST_RECORDS: usize = 10;
 /// that would show more may still come after it, and silence until then is silence.
 #[must_use]
 pub fn judge(records: &[Record], now: Timestamp) -> Vec<Finding> {
+    judge_by(records, now, |_| true)
+}
+
+/// The same, by some finders only.
+fn judge_by(records: &[Record], now: Timestamp, wanted: impl Fn(&Finder) -> bool) -> Vec<Finding> {
     let mut all: Vec<&Record> = records.iter().collect();
     all.sort_by_key(|record| (record.started, record.id));
     let mut findings = Vec::new();
@@ -130,7 +154,8 @@ pub fn judge(records: &[Record], now: Timestamp) -> Vec<Finding> {
             Some(_) => About::Caller,
             None => About::Called,
         };
-        for finder in FINDERS.iter().filter(|finder| finder.about == about) {
+        let finders = FINDERS.iter().filter(|finder| finder.about == about);
+        for finder in finders.filter(|finder| wanted(finder)) {
             let mut judged = (finder.judge)(&case);
             judged.records.truncate(MOST_RECORDS);
             findings.push(Finding {
