@@ -41,6 +41,7 @@ pub struct Metrics {
     cuts: IntCounterVec,
     operations: IntCounterVec,
     duplicates: IntCounterVec,
+    retries: IntCounterVec,
     connections: IntCounterVec,
     open: IntGaugeVec,
     bytes: IntCounterVec,
@@ -125,6 +126,12 @@ impl Metrics {
             "Deliveries of an operation to its upstream beyond the first.",
             &["proxy"],
         )?;
+        let retries = counter(
+            r,
+            "firedrill_retries_total",
+            "Finished operations that were not the first attempt.",
+            &["proxy"],
+        )?;
         let connections = counter(
             r,
             "firedrill_connections_total",
@@ -193,6 +200,7 @@ impl Metrics {
             cuts,
             operations,
             duplicates,
+            retries,
             connections,
             open,
             bytes,
@@ -222,6 +230,7 @@ impl Metrics {
             open: self.open.with_label_values(&[name]),
             bytes: [bytes(Direction::Upstream), bytes(Direction::Downstream)],
             duplicates: self.duplicates.with_label_values(&[name]),
+            retries: self.retries.with_label_values(&[name]),
             upstream_seconds: self.upstream_seconds.with_label_values(&[name]),
             operations: Class::ALL.map(|c| self.operations.with_label_values(&[name, c.as_str()])),
             lasts: self.exemplars.proxy(name),
@@ -281,6 +290,7 @@ impl Metrics {
         for vec in [
             &self.operations,
             &self.duplicates,
+            &self.retries,
             &self.connections,
             &self.bytes,
         ] {
@@ -373,6 +383,8 @@ pub struct ProxyMeters {
     pub open: IntGauge,
     /// Deliveries beyond the first.
     pub duplicates: IntCounter,
+    /// Operations that were not the first attempt.
+    pub retries: IntCounter,
     upstream_seconds: Histogram,
     bytes: [IntCounter; 2],
     operations: [IntCounter; Class::ALL.len()],

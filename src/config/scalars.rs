@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::address::Address;
 use super::node::{Node, nearest};
 use super::value::{Value, quoted, quoted_list};
+use crate::rules::Edge;
 use crate::units::{self, UnitError};
 
 /// What a name is.
@@ -229,8 +230,13 @@ impl Node<'_> {
         self.address(LISTEN).map(|(text, _)| text)
     }
 
-    /// An address to connect to.
+    /// An address to connect to, or the word for where each client was going.
     pub(super) fn upstream(&self) -> Option<String> {
+        if let Value::Text(text) = self.value
+            && text == Edge::ORIGINAL
+        {
+            return Some(text.clone());
+        }
         let (text, address) = self.address(UPSTREAM)?;
         if address.port == 0 {
             self.problem(format!(

@@ -10,6 +10,7 @@ use rustls::sign::CertifiedKey;
 use super::files::read;
 use super::node::{Fields, Node};
 use super::value::{Value, quoted};
+use crate::rules::Edge;
 use crate::tls::{self, Alpn, Authority, Client, Server, Shown, Tls};
 
 /// The names that `firedrill ca` gives to the files of a local CA.
@@ -138,6 +139,13 @@ fn originate(node: &Node<'_>, upstream: Option<&str>) -> Option<Client> {
         };
         let name = match &named {
             Some(named) => server_name(named, &named.text("the name in its certificate")?)?,
+            None if upstream == Some(Edge::ORIGINAL) => {
+                node.problem_hint(
+                    "with `upstream: original` it is not known whose certificate to expect",
+                    "set `server_name`, or `verify: false` with any name there",
+                );
+                return None;
+            }
             // What is wrong with the address has been said.
             None => server_name(&node, host(upstream?))?,
         };

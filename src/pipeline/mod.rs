@@ -30,7 +30,7 @@ pub use action::{
     ChunkAction, ConnectAction, Edits, Hold, Receipt, RequestAction, ResponseAction, Terminal,
 };
 pub use operation::Operation;
-pub use session::{Cuts, Session};
+pub use session::{Cuts, Session, Way};
 pub use witness::Witness;
 
 /// What all proxies of a process share.

@@ -29,8 +29,16 @@ pub struct Session {
     generation: u64,
     set: Arc<RuleSet>,
     cuts: Cuts,
+    way: Way,
+}
+
+/// The way to a connection's upstream, as far as its edge does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Way {
     /// What the upstream is told of the client before all else.
-    introduction: Option<Arc<[u8]>>,
+    pub introduction: Option<Arc<[u8]>>,
+    /// Where the client was going, where the edge goes on to that.
+    pub destination: Option<SocketAddr>,
 }
 
 /// What the partitions in force do to a connection.
@@ -80,7 +88,7 @@ impl Crossing {
             generation: snapshot.generation,
             cuts: Cuts::of(&set),
             set,
-            introduction: None,
+            way: Way::default(),
             crossing: Arc::clone(self),
         }
     }
@@ -104,15 +112,20 @@ impl Session {
         self.client = (client.ip(), client.port());
     }
 
-    /// What the upstream is told of the client before all else.
+    /// The way to its upstream.
     #[must_use]
-    pub fn introduction(&self) -> Option<Arc<[u8]>> {
-        self.introduction.clone()
+    pub fn way(&self) -> Way {
+        self.way.clone()
+    }
+
+    /// Its client was going there.
+    pub fn bound_for(&mut self, destination: SocketAddr) {
+        self.way.destination = Some(destination);
     }
 
     /// Has the upstream told this of the client before all else.
     pub fn introduce(&mut self, introduction: Vec<u8>) {
-        self.introduction = Some(introduction.into());
+        self.way.introduction = Some(introduction.into());
     }
 
     /// Adopts the rules that are in force now; answers whether there was a change. An atomic load

@@ -35,9 +35,15 @@ impl Drop for Open {
         let class = context.ledger.finish(&self.entry, self.scope.load(Relaxed));
         let meters = &self.crossing.meters;
         meters.finished(class, self.number);
-        let deliveries = self.entry.lock().deliveries;
+        let (deliveries, attempt) = {
+            let record = self.entry.lock();
+            (record.deliveries, record.attempt)
+        };
         if deliveries > 1 {
             meters.duplicates.inc_by(u64::from(deliveries - 1));
+        }
+        if attempt > 1 {
+            meters.retries.inc();
         }
     }
 }

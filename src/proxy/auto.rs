@@ -184,7 +184,7 @@ impl Unknown {
                 Some(agreed) => vec![agreed.to_vec()],
                 None => spoken(Protocol::Auto),
             };
-            self.upstream.dial(edge, self.session.introduction(), alpn);
+            self.upstream.dial(edge, self.session.way(), alpn);
             self.dialled = true;
         }
         if self.upstream.poll_ahead(cx) {

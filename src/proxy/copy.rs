@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::peer::Socket;
-use super::upstream::{Introduction, dial, spoken};
+use super::upstream::{dial, spoken};
 use crate::clock::{self, Instant};
 use crate::evidence::{Digester, replayed};
 use crate::operation::{Direction, Phase};
-use crate::pipeline::{Crossing, Receipt, Session, Witness};
+use crate::pipeline::{Crossing, Receipt, Session, Way, Witness};
 use crate::protocol::http1::{Asked, ResponseFramer, scratch};
 use crate::protocol::{Eof, Event};
 use crate::rules::Protocol;
@@ -153,14 +153,14 @@ pub(super) struct Whole {
 #[derive(Debug, Clone)]
 pub(super) struct Towards {
     crossing: Arc<Crossing>,
-    introduction: Introduction,
+    way: Way,
 }
 
 impl Towards {
     pub(super) fn of(session: &Session) -> Self {
         Self {
             crossing: Arc::clone(session.crossing()),
-            introduction: session.introduction(),
+            way: session.way(),
         }
     }
 }
@@ -264,7 +264,7 @@ impl Attempt {
         self.until_reachable().await;
         let delivery = self.witness.deliver();
         let edge = &self.towards.crossing.edge;
-        match dial(edge, self.towards.introduction.clone(), alpn).await {
+        match dial(edge, self.towards.way.clone(), alpn).await {
             Err(error) => self.witness.failed(delivery, error.to_string()),
             Ok(socket) => {
                 if let Err(error) = exchange(socket, delivery).await {

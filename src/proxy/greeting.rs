@@ -293,7 +293,7 @@ impl Greeter {
             });
         }
         self.until_due(socket).await?;
-        let mut dialling: Dial = dial(&edge, self.session.introduction(), offered);
+        let mut dialling: Dial = dial(&edge, self.session.way(), offered);
         let dialled = self.wait(socket, |_, cx, _| dialling.as_mut().poll(cx));
         let upstream = dialled.await?.map_err(|error| {
             unreachable_now(&edge, &error);

@@ -18,7 +18,7 @@ use super::peer::{Peer, Socket, set_up};
 use super::seldom::Seldom;
 use super::watch::Bell;
 use super::workers::{Carried, Choice, Worker, Workers};
-use super::{auto, stream, tap};
+use super::{auto, stream, tap, transparent};
 use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::operation::Phase;
@@ -237,7 +237,8 @@ impl Entrance {
             }
         };
         let (socket, client) = ready!(self.listener.poll_accept(cx))?;
-        Poll::Ready(Ok((socket, Arrival::new(door, client))))
+        let arrival = Arrival::new(door, client, &socket);
+        Poll::Ready(Ok((socket, arrival)))
     }
 }
 
@@ -271,8 +272,16 @@ impl Drop for Guard {
 struct Arrival {
     session: Session,
     guard: Guard,
-    /// What it begins with; `None`: there is no room for it.
-    begun: Option<Begun>,
+    /// What it begins with, or why it can't.
+    begun: Result<Begun, Unfit>,
+}
+
+/// Why a client is refused.
+enum Unfit {
+    /// There is no room for it.
+    OneTooMany,
+    /// It is to go on to where it was going, and that is here.
+    Astray(io::Error),
 }
 
 /// What a connection begins with.
@@ -285,13 +294,20 @@ enum Begun {
 }
 
 impl Arrival {
-    fn new(door: &Arc<Door>, client: SocketAddr) -> Self {
+    fn new(door: &Arc<Door>, client: SocketAddr, socket: &TcpStream) -> Self {
         let crossing = door.crossing.load_full();
         let mut session = crossing.session(client);
         let guard = Guard::new(door);
         let edge = &crossing.edge;
-        let has_room = door.open() <= edge.max_connections;
-        let begun = has_room.then(|| match edge.protocol {
+        let fits = match door.open() <= edge.max_connections {
+            false => Err(Unfit::OneTooMany),
+            true if edge.is_transparent() => {
+                let destination = transparent::destination(socket).map_err(Unfit::Astray);
+                destination.map(|destination| session.bound_for(destination))
+            }
+            true => Ok(()),
+        };
+        let begun = fits.map(|()| match edge.protocol {
             Protocol::Tcp if !edge.proxy_protocol.accept => {
                 let (operation, action) = session.connection();
                 Begun::Stream(operation, action)
@@ -340,9 +356,9 @@ impl Arrival {
             begun,
         } = self;
         let begun = match begun {
-            None => return refuse(socket, &session),
-            Some(Begun::Stream(operation, action)) => Some((operation, action)),
-            Some(Begun::Later(opening)) => opening,
+            Err(unfit) => return refuse(socket, &session, &unfit),
+            Ok(Begun::Stream(operation, action)) => Some((operation, action)),
+            Ok(Begun::Later(opening)) => opening,
         };
         if greeting::is_needed(&session.crossing().edge) {
             let bell = Arc::clone(bell);
@@ -367,7 +383,7 @@ impl Arrival {
     /// It can't be carried, for want of resources.
     fn lost(self, error: &io::Error) {
         tracing::warn!(proxy = self.session.crossing().edge.name, %error, "a client was lost");
-        if let Some(Begun::Stream(operation, _)) = &self.begun {
+        if let Ok(Begun::Stream(operation, _)) = &self.begun {
             operation.witness.blame(Cause::Proxy);
             operation.witness.told(Outcome::Closed, None, 0);
         }
@@ -405,15 +421,17 @@ fn carry(greeted: Greeted, bell: &Arc<Bell>, guard: Guard) {
     }
 }
 
-/// Ends a connection that is one too many.
-fn refuse(socket: TcpStream, session: &Session) {
+/// Ends a connection that is not to be carried.
+fn refuse(socket: TcpStream, session: &Session, unfit: &Unfit) {
     let edge = &session.crossing().edge;
-    tracing::warn!(
-        proxy = edge.name,
-        client = %session.client(),
-        "refused: `max_connections` ({}) are open",
-        edge.max_connections
-    );
+    let (proxy, client) = (&edge.name, session.client());
+    match unfit {
+        Unfit::OneTooMany => {
+            let most = edge.max_connections;
+            tracing::warn!(proxy, %client, "refused: `max_connections` ({most}) are open");
+        }
+        Unfit::Astray(why) => tracing::warn!(proxy, %client, "refused: {why}"),
+    }
     let witness = session.witness();
     witness.blame(Cause::Proxy);
     witness.told(Outcome::Reset, None, 0);

@@ -20,6 +20,7 @@ mod splice;
 mod stream;
 mod supervisor;
 mod tap;
+mod transparent;
 mod upstream;
 mod watch;
 mod workers;

@@ -543,7 +543,7 @@ impl Multiplex {
             }
             if let Link::Socket(socket) = &mut self.link {
                 let edge = &self.session.crossing().edge;
-                socket.dial(edge, self.session.introduction(), link::spoken());
+                socket.dial(edge, self.session.way(), link::spoken());
             }
             self.wakes.wake(UPSTREAM);
         }

@@ -328,9 +328,9 @@ impl Stream {
             }
             self.delivery = Some(self.operation.witness.deliver());
             let edge = &self.session.crossing().edge;
-            let introduction = self.session.introduction();
+            let way = self.session.way();
             self.upstream
-                .dial(edge, introduction, spoken(Protocol::Tcp));
+                .dial(edge, way, spoken(Protocol::Tcp));
         }
         let edge = &self.session.crossing().edge;
         if let Some(error) = self.upstream.poll_dial(cx, edge) {

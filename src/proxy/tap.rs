@@ -280,9 +280,9 @@ impl Tap {
                 return;
             }
             let edge = &core.session.crossing().edge;
-            let introduction = core.session.introduction();
+            let way = core.session.way();
             self.upstream
-                .dial(edge, introduction, spoken(Protocol::Http));
+                .dial(edge, way, spoken(Protocol::Http));
         }
         if core.framed == 0 {
             // It was dialled before anyone asked: that it failed is the first request's to know.

@@ -1,6 +1,6 @@
 //! The upstream's side of a connection: not dialled yet, being dialled, there, gone.
 //!
-//! Resolved anew at every dial, which is bounded by the proxy's `connect_timeout`, what comes before
+//! Resolved anew at every dial, unless it is where the client was going; a dial is bounded by the proxy's `connect_timeout`, what comes before
 //! the first byte included: a PROXY protocol header, TLS.
 
 use std::io;
@@ -16,15 +16,13 @@ use tokio_rustls::TlsConnector;
 use super::peer::{Peer, Socket, set_up};
 use crate::clock;
 use crate::evidence::Cause;
+use crate::pipeline::Way;
 use crate::rules::{Edge, Protocol};
 use crate::tls::{Alpn, Client};
 use crate::units;
 
 /// A dial under way.
 pub(super) type Dial = Pin<Box<dyn Future<Output = io::Result<Socket>> + Send>>;
-
-/// What an upstream is told before all else: the header that names the client.
-pub(super) type Introduction = Option<Arc<[u8]>>;
 
 /// How the upstream's side stands.
 pub(super) enum Upstream {
@@ -48,8 +46,8 @@ impl Upstream {
     }
 
     /// Begins to dial.
-    pub(super) fn dial(&mut self, edge: &Arc<Edge>, introduction: Introduction, alpn: Alpn) {
-        *self = Self::Dialling(dial(edge, introduction, alpn));
+    pub(super) fn dial(&mut self, edge: &Arc<Edge>, way: Way, alpn: Alpn) {
+        *self = Self::Dialling(dial(edge, way, alpn));
     }
 
     /// Goes on with a dial under way. One that fails is logged, and leaves the upstream gone.
@@ -130,15 +128,17 @@ pub(super) fn spoken(known: Protocol) -> Alpn {
     }
 }
 
-/// Dials the upstream of an edge; `introduction` goes before all else, and where the edge speaks TLS
-/// with it, `alpn` is offered. Cancel-safe: dropped, it gives up.
-pub(super) fn dial(edge: &Arc<Edge>, introduction: Introduction, alpn: Alpn) -> Dial {
+/// Dials the upstream of an edge by that way; where the edge speaks TLS with it, `alpn` is offered. Cancel-safe: dropped, it gives up.
+pub(super) fn dial(edge: &Arc<Edge>, way: Way, alpn: Alpn) -> Dial {
     let edge = Arc::clone(edge);
     Box::pin(async move {
         let connecting = async {
-            let mut stream = TcpStream::connect(edge.upstream.as_str()).await?;
+            let mut stream = match way.destination {
+                Some(destination) => TcpStream::connect(destination).await?,
+                None => TcpStream::connect(edge.upstream.as_str()).await?,
+            };
             let _ = set_up(&stream);
-            if let Some(introduction) = introduction {
+            if let Some(introduction) = way.introduction {
                 stream.write_all(&introduction).await?;
             }
             match edge.originate() {

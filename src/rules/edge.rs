@@ -49,7 +49,7 @@ pub struct Edge {
     pub enabled: bool,
     /// `host:port`; port 0 is any free one.
     pub listen: String,
-    /// `host:port`, resolved at every dial.
+    /// `host:port`, resolved at every dial; or [`Edge::ORIGINAL`].
     pub upstream: String,
     /// What it carries.
     pub protocol: Protocol,
@@ -95,6 +95,9 @@ pub enum Version {
 }
 
 impl Edge {
+    /// The upstream of an edge whose clients are redirected to it by the system: where each of them
+    /// was going.
+    pub const ORIGINAL: &str = "original";
     /// The `connect_timeout` of an edge that does not say.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
     /// The `max_connections` of an edge that does not say.
@@ -118,6 +121,12 @@ impl Edge {
             upstream_host: None,
             forwarded: Forwarded::default(),
         }
+    }
+
+    /// Whether each connection goes on to where its client was going.
+    #[must_use]
+    pub fn is_transparent(&self) -> bool {
+        self.upstream == Self::ORIGINAL
     }
 
     /// Whether a kind of fault can act here.

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 pub mod collector;
+pub mod docker;
 pub mod document;
 pub mod http2;
 pub mod pay;
