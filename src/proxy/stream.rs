@@ -329,8 +329,7 @@ impl Stream {
             self.delivery = Some(self.operation.witness.deliver());
             let edge = &self.session.crossing().edge;
             let way = self.session.way();
-            self.upstream
-                .dial(edge, way, spoken(Protocol::Tcp));
+            self.upstream.dial(edge, way, spoken(Protocol::Tcp));
         }
         let edge = &self.session.crossing().edge;
         if let Some(error) = self.upstream.poll_dial(cx, edge) {

@@ -281,8 +281,7 @@ impl Tap {
             }
             let edge = &core.session.crossing().edge;
             let way = core.session.way();
-            self.upstream
-                .dial(edge, way, spoken(Protocol::Http));
+            self.upstream.dial(edge, way, spoken(Protocol::Http));
         }
         if core.framed == 0 {
             // It was dialled before anyone asked: that it failed is the first request's to know.
