@@ -289,7 +289,11 @@ fn proxy() -> Value {
             ),
             (
                 "upstream",
-                about(text(), "host:port, resolved at every dial", None),
+                about(
+                    text(),
+                    "host:port, resolved at every dial; or `original`: where each client was going before it was redirected here",
+                    None,
+                ),
             ),
             (
                 "protocol",

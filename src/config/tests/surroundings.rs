@@ -294,3 +294,19 @@ limits: { drain: 3s }
     };
     assert!(read(text, &without).unwrap().control.insecure);
 }
+
+#[test]
+fn an_upstream_may_be_wherever_each_client_was_going() {
+    let config = read("", &flags(&["out=[::]:15001->original?protocol=auto"])).unwrap();
+    assert!(config.proxies[0].is_transparent());
+    let again = super::super::edge_from_json(&super::super::edge_to_json(&config.proxies[0]));
+    assert_eq!(again.as_ref(), Ok(&config.proxies[0]));
+    // Whose certificate that will be can't be told from its address.
+    let text =
+        "proxies: [{ name: a, listen: 127.0.0.1:1, upstream: original, tls: { originate: true } }]";
+    let problems = file(text).unwrap_err();
+    assert_eq!(problems.list.len(), 1, "{problems}");
+    assert_eq!(problems.list[0].path, "proxies[0].tls.originate");
+    let named = text.replace("true }", "{ server_name: a.example, verify: false } }");
+    assert!(file(&named).is_ok());
+}
