@@ -4,6 +4,7 @@
 //! so what is redacted there is redacted here. What can't be kept until the collector takes it is
 //! dropped, the oldest first, and counted.
 
+mod backlog;
 mod collector;
 mod span;
 
@@ -18,26 +19,22 @@ use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::config::TracesConfig;
 use crate::evidence::{Entry, Ledger};
 use crate::metrics::SpanMeters;
 use crate::seed::{self, Draw};
 
+use backlog::Backlog;
 use collector::{Collector, Said};
 use span::{Attributes, span};
 
-/// Operations that wait to be sent, at the most.
-const MOST_WAITING: usize = 8192;
 /// The most spans of one request, and about how many bytes; collectors take 20 MiB.
 const MOST_SPANS: usize = 2048;
 const MOST_BYTES: usize = 4 << 20;
-/// How long the first of a batch waits for others.
-const GATHER: Duration = Duration::from_secs(1);
 /// Between two tries: the first time, and at the most.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -60,12 +57,7 @@ impl Exporter {
     #[must_use]
     pub fn start(config: &TracesConfig, ledger: &Ledger, meters: SpanMeters) -> Self {
         let (stop, stopping) = watch::channel(false);
-        let backlog = Backlog {
-            records: ledger.follow(),
-            waiting: VecDeque::new(),
-            all: config.all,
-            meters: meters.clone(),
-        };
+        let backlog = Backlog::new(ledger, config.all, meters.clone());
         let sender = Sender {
             collector: Collector::new(config),
             meters,
@@ -112,9 +104,7 @@ async fn run(
             }
         };
         if !delivered {
-            backlog.take_in_rest();
-            let lost = batch.spans + backlog.waiting.len() as u64;
-            backlog.meters.dropped.inc_by(lost);
+            let lost = backlog.give_up(batch.spans);
             tracing::warn!("stopped before {lost} operations were sent as traces");
             break;
         }
@@ -124,71 +114,6 @@ async fn run(
 /// Resolves once the process stops; it is gone as well if nobody could say so any more.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-/// Operations on their way from the ledger.
-struct Backlog {
-    records: broadcast::Receiver<Arc<Entry>>,
-    waiting: VecDeque<Arc<Entry>>,
-    /// Also those of which the caller keeps no trace.
-    all: bool,
-    meters: SpanMeters,
-}
-
-impl Backlog {
-    /// Waits until a batch is worth sending. When the process stops it is, with all that is there.
-    async fn gather(&mut self, stopping: &mut watch::Receiver<bool>) {
-        let mut due: Option<Instant> = None;
-        while self.waiting.len() < MOST_SPANS {
-            if due.is_none() && !self.waiting.is_empty() {
-                due = Some(clock::now() + GATHER);
-            }
-            let ripe = async {
-                match due {
-                    Some(due) => clock::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.take_in() => {}
-                () = ripe => return,
-                () = stopped(stopping) => return self.take_in_rest(),
-            }
-        }
-    }
-
-    /// Waits for the next that finishes, and takes in all that have. Cancel-safe.
-    async fn take_in(&mut self) {
-        match self.records.recv().await {
-            Ok(entry) => self.keep(entry),
-            Err(RecvError::Lagged(lost)) => self.meters.dropped.inc_by(lost),
-            // Nothing finishes any more.
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
-        self.take_in_rest();
-    }
-
-    fn take_in_rest(&mut self) {
-        loop {
-            match self.records.try_recv() {
-                Ok(entry) => self.keep(entry),
-                Err(TryRecvError::Lagged(lost)) => self.meters.dropped.inc_by(lost),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn keep(&mut self, entry: Arc<Entry>) {
-        let sampled = entry.lock().trace.is_none_or(|trace| trace.sampled);
-        if !sampled && !self.all {
-            return;
-        }
-        if self.waiting.len() >= MOST_WAITING {
-            self.waiting.pop_front();
-            self.meters.dropped.inc();
-        }
-        self.waiting.push_back(entry);
-    }
 }
 
 /// Spans as they are sent.
