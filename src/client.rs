@@ -26,6 +26,7 @@ use crate::clock;
 use crate::config;
 use crate::dial::{NotDialled, dial};
 use crate::evidence::Filter;
+use crate::evidence::findings::{Finding, Wanted};
 use crate::tls;
 use crate::url::{NoUrl, Url};
 use crate::wire::{
@@ -388,6 +389,29 @@ impl Client {
         self.send(Method::GET, "/readyz", None).await.map(drop)
     }
 
+    /// What the records in memory show.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn findings(&self, wanted: &Wanted) -> Result<List<Finding>, ClientError> {
+        let Wanted {
+            finding,
+            from,
+            to,
+            since,
+            until,
+        } = wanted;
+        let query = query([
+            ("finding", finding.clone()),
+            ("from", from.clone()),
+            ("to", to.clone()),
+            ("since", since.map(|at| at.to_string())),
+            ("until", until.map(|at| at.to_string())),
+        ]);
+        let path = format!("/v1/findings?{query}");
+        self.json(Method::GET, &path, None).await
+    }
+
     /// The text that Prometheus scrapes.
     ///
     /// # Errors
@@ -400,7 +424,7 @@ impl Client {
 
     async fn records(&self, filter: &Filter, follow: bool) -> Result<Records, ClientError> {
         let f = filter;
-        let pairs = [
+        let query = query([
             ("id", f.id.clone()),
             ("class", f.class.map(|c| c.to_string())),
             ("proxy", f.proxy.clone()),
@@ -413,11 +437,7 @@ impl Client {
             ("before", f.before.map(|id| id.to_string())),
             ("limit", f.limit.map(|n| n.to_string())),
             ("follow", follow.then(|| "true".to_owned())),
-        ];
-        let pairs = pairs
-            .into_iter()
-            .filter_map(|(key, value)| value.map(|value| format!("{key}={}", escape(&value))));
-        let query = pairs.collect::<Vec<_>>().join("&");
+        ]);
         let path = format!("/v1/evidence?{query}");
         let answer = self.send(Method::GET, &path, None).await?;
         Ok(Records(Lines::new(self.clone(), answer.into_body())))
@@ -517,6 +537,14 @@ impl Client {
 
 fn status_line(status: StatusCode) -> String {
     format!("it says {status}")
+}
+
+/// Those that are said, as the query of a URL.
+fn query<const N: usize>(pairs: [(&str, Option<String>); N]) -> String {
+    let said = pairs
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| format!("{key}={}", escape(&value))));
+    said.collect::<Vec<_>>().join("&")
 }
 
 /// The path of an item.

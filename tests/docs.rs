@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use clap::Parser as _;
 use firedrill::config::{self, ControlConfig, EvidenceConfig, LimitsConfig};
 use firedrill::evidence::Record;
+use firedrill::evidence::findings::{About, FINDERS, Finding};
 use firedrill::faults::{Directions, KINDS, Kind};
 use firedrill::metrics::{Defined, Metrics};
 use firedrill::rules::Edge;
@@ -58,11 +59,12 @@ fn blocks_of(language: &str) -> Vec<(&'static str, String, String)> {
     all.collect()
 }
 
-/// One writer at a time: both tables stand in one file.
+/// One writer at a time: all tables stand in one file.
 #[test]
 fn the_generated_tables_are_what_the_code_says() {
     generated("faults", &faults_table());
     generated("metrics", &metrics_table());
+    generated("findings", &findings_table());
 }
 
 fn faults_table() -> String {
@@ -98,6 +100,23 @@ fn faults_table() -> String {
                     .map_or("(needed)".to_owned(), |default| format!("`{default}`")),
             );
         }
+    }
+    out
+}
+
+/// All of them, and then what each judges.
+fn findings_table() -> String {
+    let mut out = "| finding | about | `yes` says |\n| --- | --- | --- |\n".to_owned();
+    for finder in FINDERS {
+        let about = match finder.about {
+            About::Caller => "the caller",
+            About::Called => "the called service",
+        };
+        let (name, summary) = (finder.name, finder.summary);
+        out += &format!("| `{name}` | {about} | {summary} |\n");
+    }
+    for finder in FINDERS {
+        out += &format!("\n#### `{}`\n\n{}\n", finder.name, finder.definition);
     }
     out
 }
@@ -251,6 +270,7 @@ fn every_json_example_is_what_it_is_said_to_be() {
             "status" => back::<Status>(&value),
             "healed" => back::<Healed>(&value),
             "error" => back::<ErrorBody>(&value),
+            "findings" => back::<List<Finding>>(&value),
             other => panic!("{name}: there is no shape `{other}`"),
         };
         assert_eq!(back, value, "{name}: {shape} has keys too many or too few");
@@ -258,6 +278,7 @@ fn every_json_example_is_what_it_is_said_to_be() {
     }
     let all = [
         "error",
+        "findings",
         "healed",
         "partition",
         "proxies",

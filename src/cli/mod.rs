@@ -11,6 +11,7 @@ mod demo;
 mod events;
 mod evidence;
 mod failure;
+mod findings;
 mod heal;
 mod health;
 mod heartbeat;
@@ -65,6 +66,7 @@ Examples:
   firedrill inject payment response_loss --method POST --path '/authorize/*'
   firedrill partition checkout payment,orders --for 1m
   firedrill evidence --class unseen
+  firedrill findings --since 5m
   firedrill heal
 
 A token is taken from FIREDRILL_TOKEN or from the file that
@@ -101,6 +103,8 @@ enum Command {
     Heartbeat(heartbeat::Args),
     /// Show what each side of an operation saw
     Evidence(evidence::Args),
+    /// Show what the records tell of callers and services
+    Findings(findings::Args),
     /// Print the JSON Schema of the file, or the OpenAPI document of the API
     Schema(schema::Args),
     /// Print the completions of a shell
@@ -165,6 +169,11 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             ask(heartbeat::run(&args, named, &targets()?, &out))
         }
         Command::Evidence(args) => ask(evidence::run(args, &targets()?, &out)),
+        Command::Findings(findings::Args {
+            explain: Some(name),
+            ..
+        }) => findings::explain(&name, &out),
+        Command::Findings(args) => ask(findings::run(args, &targets()?, &out)),
     }
 }
 

@@ -149,6 +149,28 @@ pub(super) fn clean(text: &str) -> String {
         .collect()
 }
 
+/// Paragraphs as lines of at most 80 characters, but for words that are longer.
+pub(super) fn wrapped(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let mut at = 0;
+        for word in line.split(' ') {
+            let len = word.chars().count();
+            if at > 0 && at + 1 + len > 80 {
+                out.push('\n');
+                at = 0;
+            } else if at > 0 {
+                out.push(' ');
+                at += 1;
+            }
+            out.push_str(word);
+            at += len;
+        }
+        out.push('\n');
+    }
+    out
+}
+
 /// At most so many characters, the last of them an ellipsis if there were more.
 pub(super) fn short(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -203,6 +225,13 @@ mod tests {
         slow           7
         a�[31mlonger  12
         "#);
+    }
+
+    #[test]
+    fn paragraphs_are_wrapped_between_words() {
+        let text = format!("{} b\n\nc", "a".repeat(79));
+        assert_eq!(wrapped(&text), format!("{}\nb\n\nc\n", "a".repeat(79)));
+        assert_eq!(wrapped("a b\n"), "a b\n");
     }
 
     #[test]

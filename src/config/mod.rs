@@ -51,6 +51,7 @@ use variables::Lookup;
 
 pub use evidence::{EvidenceConfig, Hashed, Rotate};
 pub use given::Given;
+pub use node::nearest;
 pub use problem::{Problem, Problems};
 pub use schema::schema;
 pub use sections::{ControlConfig, LimitsConfig, MetricsConfig};

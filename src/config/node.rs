@@ -332,7 +332,8 @@ impl<'a> Fields<'a, '_> {
 }
 
 /// The word that was probably meant.
-pub(super) fn nearest<'w>(
+#[must_use]
+pub fn nearest<'w>(
     word: &str,
     among: impl IntoIterator<Item = &'w str> + Clone,
 ) -> Option<&'w str> {

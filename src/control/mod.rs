@@ -12,6 +12,7 @@ mod definitions;
 mod error;
 mod events;
 mod evidence;
+mod findings;
 mod guard;
 mod kept;
 mod metrics;
@@ -111,6 +112,7 @@ fn api() -> Api {
     let api = reload::routes(api);
     let api = proxies::routes(api);
     let api = evidence::routes(api);
+    let api = findings::routes(api);
     metrics::routes(api).described(OPENAPI, openapi::route())
 }
 

@@ -41,7 +41,10 @@ pub(super) const REFUSALS: &[(u16, &str)] = &[
         "`invalid`, `invalid_file`: something in the body, or in the file that is read again, is not as it must be",
     ),
     (429, "`too_many_attempts`: too many wrong tokens of late"),
-    (503, "`busy`: too many streams are being followed"),
+    (
+        503,
+        "`busy`, `stopping`: too many streams are being followed; the process stops",
+    ),
 ];
 
 /// The definitions that bodies are of: in the file's schema, and in what is answered.

@@ -17,18 +17,25 @@ mod retry_after;
 mod simulated;
 mod timeouts;
 mod unsafe_retry;
+mod wanted;
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, SchemaType, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
 
 use super::record::Caller;
 use super::{Record, RecordId};
 use crate::clock::Timestamp;
 
 pub use case::{Case, Logical};
+pub use wanted::Wanted;
 
 /// Something that the evidence shows about a system, or can't show.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +47,7 @@ pub struct Finding {
     /// Whether it is so.
     pub verdict: Verdict,
     /// The figures behind it; which, the finding's definition says. Times are in milliseconds.
+    #[schema(schema_with = figures)]
     pub detail: Map<String, Value>,
     /// Records that show it, the most telling first; a handful, not all.
     #[schema(value_type = Vec<String>)]
@@ -141,35 +149,30 @@ const MOST_RECORDS: usize = 10;
 /// that would show more may still come after it, and silence until then is silence.
 #[must_use]
 pub fn judge(records: &[Record], now: Timestamp) -> Vec<Finding> {
-    judge_by(records, now, |_| true)
+    let mut all = Vec::new();
+    let _ = Wanted::default().judge(records, now, |finding| {
+        all.push(finding);
+        ControlFlow::Continue(())
+    });
+    all
 }
 
-/// The same, by some finders only.
-fn judge_by(records: &[Record], now: Timestamp, wanted: impl Fn(&Finder) -> bool) -> Vec<Finding> {
-    let mut all: Vec<&Record> = records.iter().collect();
-    all.sort_by_key(|record| (record.started, record.id));
-    let mut findings = Vec::new();
-    for case in case::cases(&all, now) {
-        let about = match case.caller {
-            Some(_) => About::Caller,
-            None => About::Called,
-        };
-        let finders = FINDERS.iter().filter(|finder| finder.about == about);
-        for finder in finders.filter(|finder| wanted(finder)) {
-            let mut judged = (finder.judge)(&case);
-            judged.records.truncate(MOST_RECORDS);
-            findings.push(Finding {
-                finding: finder.name.to_owned(),
-                subject: Subject {
-                    from: case.from.to_owned(),
-                    to: case.to.to_owned(),
-                    caller: case.caller,
-                },
-                verdict: judged.verdict,
-                detail: judged.detail,
-                records: judged.records,
-            });
-        }
-    }
-    findings
+/// The one of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Finder> {
+    FINDERS.iter().find(|finder| finder.name == name).copied()
+}
+
+/// What figures may be: a word, a number, a list of either, or of objects of them.
+fn figures() -> Object {
+    let one = [Type::Number, Type::String, Type::Boolean, Type::Null];
+    let one = || ObjectBuilder::new().schema_type(SchemaType::from_iter(one.clone()));
+    let some = || ObjectBuilder::new().additional_properties(Some(one()));
+    let each = OneOfBuilder::new().item(one()).item(some());
+    let any = OneOfBuilder::new().item(one()).item(some());
+    let any = any.item(ArrayBuilder::new().items(each)).build();
+    let any = AdditionalProperties::RefOr(RefOr::T(Schema::OneOf(any)));
+    ObjectBuilder::new()
+        .additional_properties(Some(any))
+        .build()
 }

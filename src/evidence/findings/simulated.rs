@@ -1,8 +1,10 @@
 //! Callers with known habits, and the records that a proxy would make of them.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 
-use super::{Finding, Verdict, judge, judge_by};
+use super::{Finding, Verdict, Wanted, judge};
 use crate::clock::Timestamp;
 use crate::evidence::record::tests::record;
 use crate::evidence::{
@@ -302,8 +304,14 @@ impl World {
 
     /// What is found after so much silence.
     pub(super) fn found(&self, name: &str, silence: f64) -> Finding {
-        let found = judge_by(&self.records, at(self.now + silence), |finder| {
-            finder.name == name
+        let wanted = Wanted {
+            finding: Some(name.to_owned()),
+            ..Wanted::default()
+        };
+        let mut found = Vec::new();
+        let _ = wanted.judge(&self.records, at(self.now + silence), |finding| {
+            found.push(finding);
+            ControlFlow::Continue(())
         });
         let mut named = found.into_iter();
         let finding = named.next().unwrap();
