@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 mod dial;
+pub mod drill;
 pub mod evidence;
 pub mod faults;
 pub mod metrics;

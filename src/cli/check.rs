@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, USAGE};
 use super::output::Output;
-use crate::config::{self, Config, Problem};
+use crate::config::{self, AnyFile, Config, Drill, Problem};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+A drill's file is known by its words, and checked as one.
+
 Problems go to stderr, a line each: FILE:LINE:COLUMN: PATH: MESSAGE
 With --json they are data, and go to stdout. Exit code 2 if there are any.")]
 pub(super) struct Args {
@@ -20,8 +22,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     let file = args.file.display().to_string();
-    match config::load(&args.file) {
-        Ok(config) if out.json => out.object(&json!({
+    match config::load_any(&args.file) {
+        Ok(AnyFile::Drill(drill)) if out.json => out.object(&drill_as_data(&file, &drill)),
+        Ok(AnyFile::Drill(drill)) => out.text(&format!("{file}: {}: ok", drill_summary(&drill))),
+        Ok(AnyFile::Config(config)) if out.json => out.object(&json!({
             "file": file,
             "ok": true,
             "proxies": config.proxies.len(),
@@ -29,7 +33,7 @@ pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
             "partitions": config.partitions.len(),
             "problems": [],
         })),
-        Ok(config) => out.text(&format!("{file}: {}: ok", summary(&config))),
+        Ok(AnyFile::Config(config)) => out.text(&format!("{file}: {}: ok", summary(&config))),
         Err(problems) if out.json => {
             let list: Vec<_> = problems.list.iter().map(problem).collect();
             out.object(&json!({ "file": file, "ok": false, "problems": list }))?;
@@ -39,7 +43,7 @@ pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     }
 }
 
-fn problem(problem: &Problem) -> Value {
+pub(super) fn problem(problem: &Problem) -> Value {
     json!({
         "line": problem.line,
         "column": problem.column,
@@ -49,12 +53,34 @@ fn problem(problem: &Problem) -> Value {
     })
 }
 
-/// `4 proxies, 3 rules, 1 partition`
-fn summary(config: &Config) -> String {
-    let count = |n: usize, one: &str, many: &str| match n {
+fn drill_as_data(file: &str, drill: &Drill) -> Value {
+    json!({
+        "file": file,
+        "ok": true,
+        "drill": drill.name,
+        "timeline": drill.timeline.len(),
+        "promises": drill.promises.len(),
+        "problems": [],
+    })
+}
+
+/// `the drill lost-answer, 2 things go wrong, 3 promises`
+fn drill_summary(drill: &Drill) -> String {
+    let name = drill.name.as_deref().unwrap_or_default();
+    let wrong = count(drill.timeline.len(), "thing goes wrong", "things go wrong");
+    let promises = count(drill.promises.len(), "promise", "promises");
+    format!("the drill {name}, {wrong}, {promises}")
+}
+
+pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+    match n {
         1 => format!("1 {one}"),
         n => format!("{n} {many}"),
-    };
+    }
+}
+
+/// `4 proxies, 3 rules, 1 partition`
+fn summary(config: &Config) -> String {
     [
         count(config.proxies.len(), "proxy", "proxies"),
         count(config.rules.len(), "rule", "rules"),

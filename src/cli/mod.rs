@@ -8,6 +8,7 @@ mod check;
 mod complete;
 mod completions;
 mod demo;
+mod drill;
 mod events;
 mod evidence;
 mod failure;
@@ -71,7 +72,7 @@ Examples:
 
 A token is taken from FIREDRILL_TOKEN or from the file that
 FIREDRILL_TOKEN_FILE names, the level of logs from RUST_LOG.
-Exit codes: 0 done, 1 failed, 2 bad file or usage.";
+Exit codes: 0 done, 1 failed, 2 bad file or usage; a drill's are its own.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -106,6 +107,9 @@ enum Command {
     /// Show what the records tell of callers and services
     Findings(findings::Args),
     /// Print the JSON Schema of the file, or the OpenAPI document of the API
+    /// Run a drill: an experiment in one file, with a verdict and a report
+    Drill(drill::Args),
+    /// Print the JSON Schema of a file, or the OpenAPI document of the API
     Schema(schema::Args),
     /// Print the completions of a shell
     Completions(completions::Args),
@@ -153,6 +157,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, &out),
         Command::Ca(args) => ca::run(&args, &out),
         Command::Demo(args) => demo::run(&args, &out),
+        Command::Drill(args) => drill::run(&args, &cli.whom, &out),
         Command::Schema(args) => schema::run(&args, &out),
         Command::Completions(args) => completions::run(&args, &out),
         Command::Man(args) => man::run(&args, &out),

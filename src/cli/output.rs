@@ -1,5 +1,6 @@
 //! The only printer. Colour where a terminal is read, and never for meaning alone.
 
+mod line;
 mod screen;
 
 use std::io::{self, Write};
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use super::failure::{Failure, USAGE};
 
+pub(super) use line::Line;
 pub(super) use screen::Screen;
 
 /// Where data goes, and in which form.

@@ -1,8 +1,8 @@
-//! `firedrill schema`: of the file, or of the API.
+//! `firedrill schema`: of the files, of a drill's report, or of the API.
 
 use super::Failure;
 use super::output::Output;
-use crate::{config, control};
+use crate::{config, control, drill};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,6 +15,10 @@ pub(super) struct Args {
 enum What {
     /// The file: a JSON Schema
     File,
+    /// A drill's file: a JSON Schema
+    Drill,
+    /// The report of a drill, `report.json`: a JSON Schema
+    Report,
     /// The control API: an OpenAPI document, as at /v1/openapi.json
     Openapi,
 }
@@ -22,6 +26,8 @@ enum What {
 pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
     out.object(&match args.what {
         What::File => config::schema(),
+        What::Drill => config::drill_schema(),
+        What::Report => drill::report::schema(),
         What::Openapi => control::document(),
     })
 }

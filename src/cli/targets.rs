@@ -149,10 +149,15 @@ pub(super) type Answers<T> = Vec<(String, Result<T, ClientError>)>;
 impl Targets {
     /// Each once, however often it is named.
     pub(super) fn new(whom: &Whom) -> Result<Self, Failure> {
+        Self::at(whom, &whom.url)
+    }
+
+    /// The same at other URLs.
+    pub(super) fn at(whom: &Whom, urls: &[String]) -> Result<Self, Failure> {
         let token = token()?;
         let trust = whom.tls.trust()?;
-        let mut clients: Vec<Client> = Vec::with_capacity(whom.url.len());
-        for url in whom.url.iter().map(|url| url.trim()) {
+        let mut clients: Vec<Client> = Vec::with_capacity(urls.len());
+        for url in urls.iter().map(|url| url.trim()) {
             if clients.iter().any(|client| client.url() == url) {
                 continue;
             }

@@ -193,7 +193,8 @@ fn host(node: &Node<'_>) -> Option<HostGlob> {
     Some(HostGlob::new(&text))
 }
 
-fn method(node: &Node<'_>) -> Option<String> {
+/// Which method is meant.
+pub(super) fn method(node: &Node<'_>) -> Option<String> {
     let method = node.text(METHOD)?;
     if !is_token(&method) {
         node.wrong(METHOD, None);
@@ -354,13 +355,22 @@ fn body(node: &Node<'_>) -> Option<BodyMatch> {
 /// Values by their JSON Pointers.
 fn json_values(node: &Node<'_>) -> Option<Vec<(String, Pattern)>> {
     const VALUES: &str = "a map of JSON Pointers to patterns such as `{ /amount: 42 }`";
-    let pairs = node.pairs(VALUES)?;
+    by_pointer(node, VALUES, pattern)
+}
+
+/// What stands under each JSON Pointer of a map, of which there is one at least.
+pub(super) fn by_pointer<T>(
+    node: &Node<'_>,
+    expected: &str,
+    read: impl Fn(&Node<'_>) -> Option<T>,
+) -> Option<Vec<(String, T)>> {
+    let pairs = node.pairs(expected)?;
     if pairs.is_empty() {
-        node.wrong(VALUES, None);
+        node.wrong(expected, None);
     }
     let read = pairs.into_iter().filter_map(|(pointer, value)| {
         self::pointer(&value.its_key(), pointer);
-        Some((pointer.to_owned(), pattern(&value)?))
+        Some((pointer.to_owned(), read(&value)?))
     });
     Some(read.collect())
 }
@@ -389,13 +399,17 @@ pub(super) fn pointer(node: &Node<'_>, pointer: &str) {
     }
 }
 
-fn response(node: &Node<'_>) -> Option<ResponseMatch> {
-    let status = |n: &Node<'_>| {
+/// Which statuses are meant.
+pub(super) fn statuses(node: &Node<'_>) -> Option<Vec<Statuses>> {
+    one_or_more(node, STATUS, |n| {
         let read = Statuses::parse(spelt(n));
         read.map_err(|hint| n.wrong(STATUS, hint)).ok()
-    };
+    })
+}
+
+fn response(node: &Node<'_>) -> Option<ResponseMatch> {
     let read = node.map(|f| ResponseMatch {
-        statuses: f.or("status", Vec::new(), |n| one_or_more(n, STATUS, status)),
+        statuses: f.or("status", Vec::new(), statuses),
         headers: f.or("headers", Vec::new(), headers),
     })?;
     if matches!(node.value, Value::Map(keys) if keys.is_empty()) {

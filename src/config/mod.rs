@@ -10,6 +10,7 @@
 //! (certificates, keys, headers), is the only I/O.
 
 mod address;
+pub mod drill;
 mod evidence;
 mod faults;
 mod files;
@@ -49,11 +50,12 @@ use report::Report;
 use value::Value;
 use variables::Lookup;
 
+pub use drill::Drill;
 pub use evidence::{EvidenceConfig, Hashed, Rotate};
 pub use given::Given;
 pub use node::nearest;
 pub use problem::{Problem, Problems};
-pub use schema::schema;
+pub use schema::{drill_schema, schema};
 pub use sections::{ControlConfig, LimitsConfig, MetricsConfig};
 pub use tls::{CA_CERTIFICATE, CA_KEY, system_roots};
 pub use toxiproxy::{Fields, ToxiproxyProxy, add_toxiproxy, read_go};
@@ -191,6 +193,66 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
     text.parse(&Given::default(), &variables::environment)
 }
 
+/// A file, as what it is.
+#[derive(Debug)]
+pub enum AnyFile {
+    /// Proxies, and what goes wrong with them.
+    Config(Box<Config>),
+    /// A drill.
+    Drill(Box<Drill>),
+}
+
+/// Reads and decodes a file of either sort; a drill's is known by its words.
+///
+/// # Errors
+/// Everything that is wrong with it; that it can't be read, too.
+pub fn load_any(path: &Path) -> Result<AnyFile, Problems> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let (file, folder) = (Some(file.as_str()), Path::new(""));
+    let tree = Text {
+        text: &text,
+        file,
+        folder,
+    }
+    .tree()?;
+    if drill::KEYS.iter().any(|key| tree.get(key).is_some()) {
+        load_drill(path).map(Box::new).map(AnyFile::Drill)
+    } else {
+        load(path).map(Box::new).map(AnyFile::Config)
+    }
+}
+
+/// Reads and decodes a drill's file. One without a name is called after its file.
+///
+/// # Errors
+/// Everything that is wrong with it; that it can't be read, too.
+pub fn load_drill(path: &Path) -> Result<Drill, Problems> {
+    let file = path.display().to_string();
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let text = read(path, &file)?;
+    let text = Text {
+        text: &text,
+        file: Some(&file),
+        folder,
+    };
+    let mut drill = text.drill(&variables::environment)?;
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+    drill
+        .name
+        .get_or_insert_with(|| stem.unwrap_or_default().into_owned());
+    Ok(drill)
+}
+
+/// Decodes the text of a drill's file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_drill(text: &str, file: &str) -> Result<Drill, Problems> {
+    let (file, folder) = (Some(file), Path::new(""));
+    Text { text, file, folder }.drill(&variables::environment)
+}
+
 /// A text, what problems call it, and where relative paths in it start from.
 struct Text<'t> {
     text: &'t str,
@@ -200,22 +262,40 @@ struct Text<'t> {
 }
 
 impl Text<'_> {
-    fn parse(&self, given: &Given, variables: Lookup<'_>) -> Result<Config, Problems> {
+    /// What it holds, before anything is asked of it.
+    fn tree(&self) -> Result<Value, Problems> {
         let tree = yaml::read(self.text).map_err(|problem| Problems {
             file: self.file.map(str::to_owned),
             list: vec![problem],
         })?;
         // A file in which everything is commented out says nothing, which is allowed.
-        let mut tree = match tree {
+        Ok(match tree {
             Value::Null => Value::Map(Vec::new()),
             tree => tree,
-        };
+        })
+    }
+
+    fn parse(&self, given: &Given, variables: Lookup<'_>) -> Result<Config, Problems> {
+        let mut tree = self.tree()?;
         let mut report = Report::of_file_in(self.folder);
         variables::put_in(&mut tree, &mut report, variables);
         let values = given::Values::read(given, &mut report);
         let config = config(&Node::root(&tree, &report), given, &values);
         report.finish(self.file, Some(self.text))?;
         Ok(config.unwrap_or_default())
+    }
+
+    fn drill(&self, variables: Lookup<'_>) -> Result<Drill, Problems> {
+        let mut tree = self.tree()?;
+        let mut report = Report::of_file_in(self.folder);
+        variables::put_in(&mut tree, &mut report, variables);
+        let drill = drill::drill(&Node::root(&tree, &report));
+        report.finish(self.file, Some(self.text))?;
+        // Whoever gives nothing has reported why.
+        drill.ok_or_else(|| Problems {
+            file: self.file.map(str::to_owned),
+            list: vec![Problem::of_the_whole("can't be read".to_owned(), None)],
+        })
     }
 }
 

@@ -122,6 +122,14 @@ impl Known {
         }
     }
 
+    /// Some that are not known here.
+    pub(super) fn unknown() -> Self {
+        Self {
+            nameless: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether there are others of which not everything is known; what is absent among the edges may
     /// then be theirs.
     pub(super) fn is_partial(&self) -> bool {

@@ -3,6 +3,7 @@
 //! Faults follow from the registry; the words and defaults from where the decoder has them. A test
 //! holds the keys of every map against those that the decoder asks for.
 
+mod drill;
 mod evidence;
 mod matching;
 mod partitions;
@@ -12,6 +13,7 @@ mod traces;
 
 use serde_json::{Map, Value, json};
 
+pub use drill::drill_schema;
 use partitions::{partition, schedule};
 use shapes::{
     about, count, duration, flag, items, list, name, object, section, size, some, text, words,
@@ -233,7 +235,13 @@ pub fn schema() -> Value {
     );
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("Firedrill");
-    root["$defs"] = json!({
+    root["$defs"] = definitions();
+    root
+}
+
+/// What stands in several places, and what the API's document takes from here.
+fn definitions() -> Value {
+    json!({
         "name": { "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$" },
         "duration": {
             "description": "such as `150ms`, `2s` or `1m30s`",
@@ -253,8 +261,7 @@ pub fn schema() -> Value {
         "schedule": schedule(true),
         "match": matching::matching(),
         "fault": fault(),
-    });
-    root
+    })
 }
 
 fn proxy() -> Value {

@@ -2,8 +2,9 @@
 //!
 //! Naive takes a timeout for a failure, and tries again with a request that nothing joins to the
 //! first. Repaired names the operation (`Idempotency-Key: pay-42`), takes a timeout for what it
-//! is, says so, and asks payment until it knows. Both are the code of a caller: neither knows
-//! which fault is on.
+//! is, says so, and asks payment until it knows. A third is in a hurry (`storm`): it waits briefly
+//! and tries again at once; a fourth is calm about it (`calm`, in `patient`). All are the code of a
+//! caller: none knows which fault is on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use super::http::{Answer, Ask, NoAnswer};
 use super::ledger::Ledger;
+use super::patient::Breaker;
 use super::service::{Asked, Busy, Crashed, Reply, Role, Work};
 use super::shop::PATIENCE;
 use crate::clock;
@@ -27,6 +29,9 @@ const FIRST_PAYMENT: usize = 42;
 const PAYMENT_PATIENCE: Duration = Duration::from_millis(500);
 /// How long a second attempt may take.
 const SECOND_PATIENCE: Duration = Duration::from_secs(3);
+/// How long one who is in a hurry waits for an answer, and how often in all.
+const HURRY: Duration = Duration::from_millis(250);
+const TRIES: usize = 4;
 /// Between one question to payment and the next.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long payment is asked at all. Then the order is left to people, as what it is: unknown.
@@ -47,6 +52,7 @@ pub(super) struct Web {
     ways: Ways,
     busy: Busy,
     orders: AtomicUsize,
+    breaker: Breaker,
 }
 
 /// One order on its way.
@@ -55,6 +61,29 @@ struct Order {
     id: String,
     /// What its payment is called.
     payment: String,
+    /// The trace that its customer's request belongs to.
+    trace: Option<String>,
+}
+
+/// How web treats payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Naive { retries: bool },
+    Careful { retries: bool },
+    Storm,
+    Calm,
+}
+
+impl Manner {
+    fn asked(asked: &Asked) -> Self {
+        let retries = asked.says("retry");
+        match () {
+            () if asked.says("storm") => Self::Storm,
+            () if asked.says("calm") => Self::Calm,
+            () if asked.says("careful") => Self::Careful { retries },
+            () => Self::Naive { retries },
+        }
+    }
 }
 
 impl Web {
@@ -64,14 +93,16 @@ impl Web {
             ways,
             busy,
             orders: AtomicUsize::new(0),
+            breaker: Breaker::default(),
         }
     }
 
-    async fn place(self: Arc<Self>, careful: bool, retries: bool) -> Reply {
+    async fn place(self: Arc<Self>, manner: Manner, trace: Option<String>) -> Reply {
         let n = self.orders.fetch_add(1, Relaxed);
         let order = Order {
             id: format!("order-{}", FIRST_ORDER + n),
             payment: format!("pay-{}", FIRST_PAYMENT + n),
+            trace,
         };
         self.ledger.note(&order.id, "placed");
         if !self
@@ -80,11 +111,62 @@ impl Web {
         {
             return self.fail(&order).await;
         }
-        if careful {
-            self.pay_carefully(order, retries).await
-        } else {
-            self.pay_naively(&order, retries).await
+        match manner {
+            Manner::Naive { retries } => self.pay_naively(&order, retries).await,
+            Manner::Careful { retries } => self.pay_carefully(order, retries).await,
+            Manner::Storm => self.pay_in_a_hurry(&order).await,
+            Manner::Calm => self.pay_calmly(order, n as u64).await,
         }
+    }
+
+    /// What does not answer soon is asked again at once, as if it were another payment.
+    async fn pay_in_a_hurry(&self, order: &Order) -> Reply {
+        for _ in 0..TRIES {
+            let paid = self.authorize(order, None, HURRY).await;
+            if paid.is_ok_and(|answer| answer.status.is_success()) {
+                return match self.complete(order).await {
+                    true => self.say(&order.id),
+                    false => self.fail(order).await,
+                };
+            }
+        }
+        self.fail(order).await
+    }
+
+    /// The same patience; but a retry is the same payment, comes later each time and not when others'
+    /// do, and while payment fails it is not asked at all.
+    async fn pay_calmly(self: Arc<Self>, order: Order, n: u64) -> Reply {
+        let mut unknown = false;
+        for try_ in 0..TRIES {
+            if try_ > 0 {
+                clock::sleep(super::patient::pause(n, try_)).await;
+            }
+            let Some(call) = self.breaker.ask() else {
+                break;
+            };
+            let operation = Some(order.payment.as_str());
+            match self.authorize(&order, operation, HURRY).await {
+                Ok(answer) if answer.status.is_success() => {
+                    call.went_well();
+                    return match self.complete(&order).await {
+                        true => self.say(&order.id),
+                        false => self.fail(&order).await,
+                    };
+                }
+                // It is on its way: an answer, though not the one.
+                Ok(answer) if answer.status == StatusCode::CONFLICT => unknown = true,
+                Ok(_) => {}
+                Err(NoAnswer) => unknown = true,
+            }
+        }
+        if !unknown {
+            // Nothing that was asked can have been done.
+            return self.fail(&order).await;
+        }
+        self.note_unknown(&order);
+        let (id, work) = (order.id.clone(), self.busy.begin());
+        tokio::spawn(Arc::clone(&self).confirm(order, work));
+        self.say(&id)
     }
 
     /// A timeout is a failure. A retry is a new request.
@@ -129,9 +211,8 @@ impl Web {
         let asking = async {
             loop {
                 let path = format!("/authorizations/{}", order.payment);
-                let found = Ask::get(self.ways.payment, path, SECOND_PATIENCE)
-                    .send()
-                    .await;
+                let ask = Ask::get(self.ways.payment, path, SECOND_PATIENCE);
+                let found = ask.trace(order.trace.as_deref()).send().await;
                 let known = match found {
                     // Payment has nothing: it is asked again to do it, under the same name, so
                     // that a first request that is still on its way does no harm.
@@ -167,7 +248,8 @@ impl Web {
     ) -> Result<Answer, NoAnswer> {
         let body = json!({ "order": order.id, "amount": "42.00" });
         let ask = Ask::post(self.ways.payment, "/authorizations", body, patience);
-        ask.operation(operation).send().await
+        let ask = ask.operation(operation).trace(order.trace.as_deref());
+        ask.send().await
     }
 
     /// The payment is known to be made: makes the order official. Whether it is known to be.
@@ -196,6 +278,7 @@ impl Web {
     /// Tells another service of an order; whether it said that all is well.
     async fn tell(&self, to: SocketAddr, path: &str, order: &Order) -> bool {
         let ask = Ask::post(to, path, json!({ "order": order.id }), PATIENCE);
+        let ask = ask.trace(order.trace.as_deref());
         ask.send().await.is_ok_and(|a| a.status.is_success())
     }
 
@@ -226,9 +309,9 @@ impl Role for Web {
     }
 
     async fn answer(self: Arc<Self>, asked: Asked) -> Result<Reply, Crashed> {
-        let (careful, retries) = (asked.says("careful"), asked.says("retry"));
+        let manner = Manner::asked(&asked);
         Ok(match (&asked.method, &asked.segments()[..]) {
-            (&Method::POST, ["orders"]) => self.place(careful, retries).await,
+            (&Method::POST, ["orders"]) => self.place(manner, asked.trace.clone()).await,
             (&Method::GET, ["orders", id]) => self.say(id),
             _ => Reply::unknown(),
         })

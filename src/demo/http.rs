@@ -19,6 +19,8 @@ use crate::clock;
 
 /// The header that names an operation.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header that says to which trace a request belongs.
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// A question: where to, what, and how long an answer is awaited.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub(super) struct Ask {
     path: String,
     body: Option<Value>,
     operation: Option<String>,
+    trace: Option<String>,
     patience: Duration,
 }
 
@@ -58,6 +61,7 @@ impl Ask {
             path,
             body: None,
             operation: None,
+            trace: None,
             patience,
         }
     }
@@ -73,6 +77,12 @@ impl Ask {
     /// Names the operation that this belongs to.
     pub(super) fn operation(mut self, operation: Option<&str>) -> Self {
         self.operation = operation.map(str::to_owned);
+        self
+    }
+
+    /// Says to which trace this belongs.
+    pub(super) fn trace(mut self, trace: Option<&str>) -> Self {
+        self.trace = trace.map(str::to_owned);
         self
     }
 
@@ -98,6 +108,9 @@ impl Ask {
             .header(HOST, self.to.to_string());
         if let Some(operation) = self.operation {
             request = request.header(IDEMPOTENCY_KEY, operation);
+        }
+        if let Some(trace) = self.trace {
+            request = request.header(TRACEPARENT, trace);
         }
         if self.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");

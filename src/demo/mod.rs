@@ -14,6 +14,7 @@ mod customer;
 mod http;
 mod ledger;
 mod page;
+mod patient;
 mod payment;
 mod service;
 mod shop;

@@ -2,15 +2,20 @@
 //!
 //! An operation that its caller has named is charged once: whoever asks again under the same name
 //! gets the same answer. One without a name is charged each time that it is seen.
+//!
+//! There is one till, and those who wait for it form a queue: 50 payments a second it can do, more it
+//! can't. Who has gone is served like all others, since payment can't know.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::ledger::{Fact, Ledger};
 use super::service::{Asked, Crashed, Reply, Role};
@@ -18,6 +23,11 @@ use crate::clock;
 
 /// Of the first authorization.
 const FIRST: usize = 77;
+
+/// How long the till is busy with one payment.
+const SERVICE: Duration = Duration::from_millis(20);
+/// At most so many wait for it; the next is told so.
+const QUEUE: usize = 100;
 
 /// What is left of slow work once it may end: by then, what its caller has said, or that it has
 /// gone, has reached everyone.
@@ -34,6 +44,8 @@ pub struct Payment {
     working: Mutex<HashSet<String>>,
     crashing: AtomicBool,
     slow: watch::Sender<bool>,
+    till: Semaphore,
+    waiting: AtomicUsize,
 }
 
 impl Default for Payment {
@@ -43,6 +55,8 @@ impl Default for Payment {
             working: Mutex::default(),
             crashing: AtomicBool::new(false),
             slow: watch::Sender::new(false),
+            till: Semaphore::new(1),
+            waiting: AtomicUsize::new(0),
         }
     }
 }
@@ -86,7 +100,9 @@ impl Payment {
             return Err(Crashed);
         }
         let Some(operation) = operation else {
-            self.work().await;
+            if !self.work().await {
+                return Ok(busy());
+            }
             return Ok(authorized(&self.charge(None)));
         };
         {
@@ -100,19 +116,30 @@ impl Payment {
                 return Ok(Reply::new(StatusCode::CONFLICT, wait));
             }
         }
-        self.work().await;
-        let authorization = self.charge(Some(&operation));
+        let worked = self.work().await;
+        let authorization = worked.then(|| self.charge(Some(&operation)));
         self.working().remove(&operation);
-        Ok(authorized(&authorization))
+        Ok(authorization.map_or_else(busy, |id| authorized(&id)))
     }
 
-    async fn work(&self) {
+    /// Waits for its turn, and works; `false`: too many wait already.
+    async fn work(&self) -> bool {
+        if self.waiting.load(Acquire) >= QUEUE {
+            return false;
+        }
+        self.waiting.fetch_add(1, AcqRel);
+        // Nobody closes it: an error there is not.
+        let turn = self.till.acquire().await;
+        self.waiting.fetch_sub(1, AcqRel);
+        clock::sleep(SERVICE).await;
+        drop(turn);
         let mut slow = self.slow.subscribe();
         if *slow.borrow() {
             // The sender lives as long as `self`, and time that runs out ends it as well.
             let _ = clock::within(SLOWEST, slow.wait_for(|slow| !slow)).await;
             clock::sleep(REST).await;
         }
+        true
     }
 
     fn find(&self, operation: &str) -> Reply {
@@ -130,6 +157,11 @@ impl Payment {
 fn authorized(authorization: &str) -> Reply {
     let body = json!({ "authorization": authorization });
     Reply::new(StatusCode::CREATED, body)
+}
+
+fn busy() -> Reply {
+    let body = json!({ "error": "too many wait already" });
+    Reply::new(StatusCode::SERVICE_UNAVAILABLE, body)
 }
 
 impl Role for Payment {

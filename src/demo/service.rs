@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::http::IDEMPOTENCY_KEY;
+use super::http::{IDEMPOTENCY_KEY, TRACEPARENT};
 use super::ledger::Ledger;
 use crate::clock;
 
@@ -38,6 +38,8 @@ pub(super) struct Asked {
     pub(super) query: String,
     /// The operation that the caller names.
     pub(super) operation: Option<String>,
+    /// The trace that the caller says it belongs to.
+    pub(super) trace: Option<String>,
     /// `null` where there is none, or no JSON.
     pub(super) body: Value,
 }
@@ -173,14 +175,17 @@ async fn answer<R: Role>(
 ) -> Result<Response<Full<Bytes>>, Crashed> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Crashed)?.to_bytes();
-    let operation = head.headers.get(IDEMPOTENCY_KEY);
+    let header = |name| {
+        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let (operation, trace) = (header(IDEMPOTENCY_KEY), header(TRACEPARENT));
     let asked = Asked {
         method: head.method,
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
-        operation: operation
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned),
+        operation,
+        trace,
         body: serde_json::from_slice(&body).unwrap_or_default(),
     };
     let reply = match (&asked.method, asked.path.as_str()) {

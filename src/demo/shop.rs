@@ -62,6 +62,7 @@ impl Role for Orders {
         let order = asked.text("order");
         self.ledger.note(order, "receipt written");
         let mail = Ask::post(self.email, "/mails", json!({ "order": order }), PATIENCE);
+        let mail = mail.trace(asked.trace.as_deref());
         // The receipt stands, whatever becomes of the mail.
         if mail.send().await.is_err() {
             tracing::warn!(order, "no word from e-mail");

@@ -68,9 +68,11 @@ fn page(stack: &Stack) -> Vec<String> {
         "POST /orders is the naive web tier: a timeout is a failure.".to_owned(),
         "POST /orders?careful=1 is the repaired one: it says \"pending\" and finds out;".to_owned(),
         format!("  curl http://{web}/orders/order-781 shows what came of it."),
-        "With retry=1 either tries a second time at once.".to_owned(),
+        "With retry=1 either tries a second time at once. With storm=1 it is in a hurry".to_owned(),
+        "and tries four times at once, with calm=1 it backs off, and has a breaker.".to_owned(),
         "GET /ledger at a service shows what it knows, at payment the charges.".to_owned(),
         String::new(),
+        "Whole drills: firedrill drill run configs/drills/lost-payment-response.yaml".to_owned(),
         "Ctrl-C ends it.".to_owned(),
     ]);
     lines

@@ -11,6 +11,7 @@ pub mod pki;
 pub mod process;
 pub mod programs;
 pub mod raw;
+pub mod systems;
 pub mod witness;
 
 use std::io;

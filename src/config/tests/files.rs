@@ -254,20 +254,7 @@ fn what_is_held_of_one_is_never_more_than_of_all() {
 
 /// The keys that the decoder allows in a map: what it says when one is unknown.
 fn allowed(text: &str, unknown_at: &str) -> Vec<String> {
-    let problems = super::bad(text);
-    let path = format!("{unknown_at}zzzzzzzzzzzzzzzzzzzz");
-    let found = problems.list.iter().find(|p| p.path == path);
-    let hint = found
-        .and_then(|p| p.hint.clone())
-        .unwrap_or_else(|| panic!("{path}: {problems}"));
-    let keys = hint.strip_prefix("allowed here: ").unwrap_or_default();
-    let mut keys: Vec<_> = keys
-        .split(", ")
-        .map(|k| k.trim_matches('`').to_owned())
-        .filter(|k| !k.is_empty())
-        .collect();
-    keys.sort();
-    keys
+    super::allowed_in(&super::bad(text), unknown_at)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The decoder from outside: whole files and bodies.
 
 mod bodies;
+mod drill;
 mod files;
 mod hostile;
 mod problems;
@@ -19,4 +20,21 @@ fn good(text: &str) -> Config {
 
 fn bad(text: &str) -> Problems {
     parse(text, "f.yaml").expect_err("it should be refused")
+}
+
+/// The keys that the decoder allows in a map: what it says where a long one is unknown.
+fn allowed_in(problems: &Problems, at: &str) -> Vec<String> {
+    let path = format!("{at}zzzzzzzzzzzzzzzzzzzz");
+    let found = problems.list.iter().find(|p| p.path == path);
+    let hint = found
+        .and_then(|p| p.hint.clone())
+        .unwrap_or_else(|| panic!("{path}: {problems}"));
+    let keys = hint.strip_prefix("allowed here: ").unwrap_or_default();
+    let mut keys: Vec<_> = keys
+        .split(", ")
+        .map(|k| k.trim_matches('`').to_owned())
+        .filter(|k| !k.is_empty())
+        .collect();
+    keys.sort();
+    keys
 }
