@@ -1,5 +1,5 @@
 //! Reports: that they say what the JSON says, in a real browser, and that what comes from traffic is text.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, missing_docs)]
 
 mod support;
 

@@ -1,7 +1,12 @@
 //! Each verdict on a system that was built to deserve it, with parameters that only the system knows.
 //!
 //! `DRILLS=10 cargo test --test drill_verdicts` draws ten systems of each sort; a few are drawn otherwise.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs
+)]
 
 mod support;
 

@@ -106,7 +106,6 @@ enum Command {
     Evidence(evidence::Args),
     /// Show what the records tell of callers and services
     Findings(findings::Args),
-    /// Print the JSON Schema of the file, or the OpenAPI document of the API
     /// Run a drill: an experiment in one file, with a verdict and a report
     Drill(drill::Args),
     /// Print the JSON Schema of a file, or the OpenAPI document of the API

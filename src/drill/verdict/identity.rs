@@ -38,7 +38,7 @@ pub fn logical_ops(seen: &[&Seen]) -> Vec<Op> {
     let one = |group: &Vec<usize>| {
         let attempts = group.iter().map(|&n| seen[n].op());
         let good = attempts.clone().find(|op| op.good == Some(true));
-        let told = good.or(attempts.clone().last())?;
+        let told = good.or(attempts.clone().next_back())?;
         let first = attempts.clone().next()?;
         Some(Op {
             at: first.at,
