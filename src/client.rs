@@ -30,7 +30,8 @@ use crate::evidence::findings::{Finding, Wanted};
 use crate::tls;
 use crate::url::{NoUrl, Url};
 use crate::wire::{
-    ErrorBody, Healed, Heartbeat, List, PartitionItem, ProxyItem, Reloaded, RuleItem, Status,
+    DrillItem, ErrorBody, Healed, Heartbeat, List, PartitionItem, ProxyItem, Reloaded, RuleItem,
+    Status,
 };
 
 pub use error::ClientError;
@@ -344,6 +345,14 @@ impl Client {
     /// See [`ClientError`].
     pub async fn reload(&self) -> Result<Reloaded, ClientError> {
         self.json(Method::POST, "/v1/reload", None).await
+    }
+
+    /// What drills have on there now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn drills(&self) -> Result<List<DrillItem>, ClientError> {
+        self.json(Method::GET, "/v1/drills", None).await
     }
 
     /// Says that the controller is still there.

@@ -386,6 +386,25 @@ pub struct Changed {
     pub partitions: Vec<PartitionItem>,
 }
 
+/// How the name of a controller begins that is a drill.
+pub const DRILL: &str = "drill:";
+
+/// What a drill has on: `GET /v1/drills`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrillItem {
+    /// What the drill is called.
+    pub name: String,
+    /// As which controller it set them: one run of it.
+    pub controller: String,
+    /// Its rules that are enabled.
+    pub rules: Vec<String>,
+    /// Its partitions that are in force.
+    pub partitions: Vec<String>,
+    /// When the last of them ends by itself; absent: not all do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
 /// `POST /v1/heartbeat`.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Heartbeat {

@@ -79,6 +79,12 @@ async fn killed_in_the_middle_it_leaves_nothing_behind() {
         );
         let mut drill = begin(&target.url, dir.path());
         in_the_middle(&target, dir.path()).await;
+        let on = target.api.drills().await.unwrap().items;
+        assert_eq!(
+            (on.len(), &*on[0].name, &on[0].rules),
+            (1, "drill", &vec!["slow".to_owned()])
+        );
+        assert!(on[0].until.is_some() && on[0].controller.starts_with("drill:drill-"));
         drill.signal(Signal::KILL);
         drill.end().await;
         let killed = Instant::now();
@@ -94,6 +100,7 @@ async fn killed_in_the_middle_it_leaves_nothing_behind() {
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        assert!(target.api.drills().await.unwrap().items.is_empty());
         // What is left is off; the next drill takes its place.
         let rules = target.api.rules().await.unwrap().items;
         assert!(rules.len() == 1 && !rules[0].enabled);

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::check;
 use super::failure::{Failure, USAGE};
-use super::output::{Line, Output, table};
+use super::output::{Line, Output, clean, table};
 use super::targets::{Targets, Whom};
 use crate::client::{Client, DEFAULT_URL};
 use crate::config::{self, Config, ControlConfig, Drill};
@@ -111,7 +111,9 @@ fn run_drill(args: &RunArgs, whom: &Whom, out: &Output) -> Result<(), Failure> {
     if out.json {
         out.object(&report)?;
     } else {
-        out.text(&report::summary(&report))?;
+        let lines = report::summary(&report);
+        let lines: Vec<_> = lines.lines().map(clean).collect();
+        out.text(&lines.join("\n"))?;
     }
     match report.exit_code {
         0 => Ok(()),

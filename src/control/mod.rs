@@ -9,6 +9,7 @@ mod attempts;
 mod body;
 mod changes;
 mod definitions;
+mod drills;
 mod error;
 mod events;
 mod evidence;
@@ -110,6 +111,7 @@ fn api() -> Api {
     let api = changes::routes(api);
     let api = events::routes(api);
     let api = reload::routes(api);
+    let api = drills::routes(api);
     let api = proxies::routes(api);
     let api = evidence::routes(api);
     let api = findings::routes(api);

@@ -17,9 +17,6 @@ use crate::rules::{Partition, Protocol, Shape};
 use crate::units::format_duration;
 use crate::wire::{ProxyItem, Standing, Status};
 
-/// How the names of drills' controllers begin.
-pub const CONTROLLER: &str = "drill:";
-
 /// How long something stays on past its time, if nobody turns it off.
 pub const GRACE: Duration = Duration::from_secs(5);
 

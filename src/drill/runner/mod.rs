@@ -25,11 +25,12 @@ use super::plan::Plan;
 use super::probe::{self, Proxies as _};
 use super::report::Report;
 use super::sample::{Micros, Window, length};
-use super::targets::{CONTROLLER, Refused, Targets};
+use super::targets::{Refused, Targets};
 use crate::client::Client;
 use crate::clock::{self, Timestamp};
 use crate::config::Drill;
 use crate::config::drill::{Address, Source, Stop};
+use crate::wire::DRILL;
 
 /// A drill that is to be run.
 #[derive(Debug)]
@@ -160,7 +161,7 @@ async fn prepare(
     let zero = Zero(clock::now());
     let name = job.drill.name.clone().unwrap_or_default();
     let id = format!("{name}-{}", start.0 / 1_000);
-    let mut targets = Targets::meet(&job.clients, &format!("{CONTROLLER}{id}")).await?;
+    let mut targets = Targets::meet(&job.clients, &format!("{DRILL}{id}")).await?;
     let entry = entry(&job.drill, &targets)?;
     let environment = environment(&targets, job.seed, &job.clients);
     let asking = Asking::prepare(&job.drill, &targets, &environment, zero)?;
