@@ -193,7 +193,7 @@ fn every_yaml_example_loads() {
     for (name, _, text) in examples {
         let file = folder.path().join("firedrill.yaml");
         std::fs::write(&file, &text).unwrap();
-        if let Err(problems) = config::load(&file) {
+        if let Err(problems) = config::load_any(&file) {
             panic!("{name}: {problems}\nin\n{text}");
         }
     }
@@ -232,6 +232,17 @@ fn the_shipped_files_load_and_change_nothing_by_themselves() {
         assert!(!config.proxies.is_empty(), "{name}");
         assert!(config.rules.iter().all(|rule| !rule.enabled), "{name}");
         assert!(config.partitions.iter().all(|p| !p.enabled), "{name}");
+    }
+}
+
+#[test]
+fn the_shipped_drills_load() {
+    let files = std::fs::read_dir(path("configs/drills")).unwrap();
+    let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let drill = config::load_drill(&file).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(drill.seed.is_some() && !drill.worksheet.unknowns.is_empty());
     }
 }
 
