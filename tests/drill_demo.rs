@@ -35,8 +35,15 @@ impl Demo {
         .await;
         let said = stack.said();
         let word = |line: &str, n: usize| {
-            let line = said.lines().find(|l| l.trim_start().starts_with(line)).unwrap();
-            line.split_whitespace().nth(n).unwrap().trim_end_matches(',').to_owned()
+            let line = said
+                .lines()
+                .find(|l| l.trim_start().starts_with(line))
+                .unwrap();
+            line.split_whitespace()
+                .nth(n)
+                .unwrap()
+                .trim_end_matches(',')
+                .to_owned()
         };
         Self {
             url: word("control ", 1),
@@ -72,15 +79,31 @@ impl Demo {
 }
 
 fn told(report: &Report) -> String {
-    let promises: Vec<_> = report.promises.iter().map(|p| (&p.name, p.verdict, &p.reason)).collect();
-    format!("{}: {}\n{promises:#?}\n{:?}\n{:?}", report.outcome, report.reason, report.recovery, report.notes)
+    let promises: Vec<_> = report
+        .promises
+        .iter()
+        .map(|p| (&p.name, p.verdict, &p.reason))
+        .collect();
+    format!(
+        "{}: {}\n{promises:#?}\n{:?}\n{:?}",
+        report.outcome, report.reason, report.recovery, report.notes
+    )
 }
 
 /// One that is to hold, and in which the fault did bite.
 async fn holds(name: &str) -> Report {
     let (code, report) = Demo::start().await.drill(name).await;
-    assert_eq!((code, report.outcome), (0, Outcome::Held), "{}", told(&report));
-    assert!(report.promises.iter().all(|p| p.verdict == Verdict::Held), "{}", told(&report));
+    assert_eq!(
+        (code, report.outcome),
+        (0, Outcome::Held),
+        "{}",
+        told(&report)
+    );
+    assert!(
+        report.promises.iter().all(|p| p.verdict == Verdict::Held),
+        "{}",
+        told(&report)
+    );
     assert!(report.faults[0].injected > 5, "{:?}", report.faults);
     for edge in &report.edges {
         assert_eq!(edge.residue.as_ref().unwrap().state, "clean", "{edge:?}");
@@ -92,10 +115,24 @@ async fn holds(name: &str) -> Report {
 async fn a_lost_response_is_repaired() {
     let report = holds("lost-payment-response").await;
     // What web was told and what payment knows, side by side.
-    let story = report.operations.iter().find(|story| story.why == "unseen").unwrap();
+    let story = report
+        .operations
+        .iter()
+        .find(|story| story.why == "unseen")
+        .unwrap();
     assert_eq!(story.customer.name, "customer", "{story:#?}");
-    let payment = story.participants.iter().find(|p| p.name == "payment").unwrap();
-    assert!(payment.facts.iter().any(|told| told.what.contains("answered 201")), "{story:#?}");
+    let payment = story
+        .participants
+        .iter()
+        .find(|p| p.name == "payment")
+        .unwrap();
+    assert!(
+        payment
+            .facts
+            .iter()
+            .any(|told| told.what.contains("answered 201")),
+        "{story:#?}"
+    );
     assert!(!story.unknown.is_empty());
 }
 
@@ -114,12 +151,21 @@ async fn a_partition_is_waited_for() {
 async fn a_storm_of_retries_outlasts_its_cause_and_a_calm_one_is_none() {
     let demo = Demo::start().await;
     let (code, report) = demo.drill("retry-storm").await;
-    assert_eq!((code, report.outcome), (1, Outcome::Broken), "{}", told(&report));
+    assert_eq!(
+        (code, report.outcome),
+        (1, Outcome::Broken),
+        "{}",
+        told(&report)
+    );
     let recovered = report.recovery.as_ref().unwrap();
     assert_eq!(recovered.verdict, Recovery::Metastable, "{}", told(&report));
     assert_eq!(recovered.amplified.as_ref().unwrap().proxy, "payment");
     let twice = &report.promises[1];
-    assert!(twice.verdict == Verdict::Broken && !twice.records.is_empty(), "{}", told(&report));
+    assert!(
+        twice.verdict == Verdict::Broken && !twice.records.is_empty(),
+        "{}",
+        told(&report)
+    );
 
     let report = holds("retry-calm").await;
     let recovered = report.recovery.as_ref().unwrap();

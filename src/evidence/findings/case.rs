@@ -1,7 +1,9 @@
 //! The records that one finding is judged from, put in order.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
+use super::incoming::Incoming;
 use crate::clock::Timestamp;
 use crate::evidence::record::Caller;
 use crate::evidence::{Record, Strength};
@@ -19,6 +21,8 @@ pub struct Case<'r> {
     pub records: Vec<&'r Record>,
     /// The same, attempts at one thing together, in the order of the first attempts.
     pub logical: Vec<Logical<'r>>,
+    /// What reaches the service that calls.
+    pub incoming: Rc<Incoming<'r>>,
     /// All records there are, other edges' too, in the order in which they began.
     pub all: &'r [&'r Record],
     /// Until when there would have been records.
@@ -52,10 +56,12 @@ pub(super) fn cases<'r>(all: &'r [&'r Record], now: Timestamp) -> Vec<Case<'r>> 
     type Key<'r> = (&'r str, &'r str, Option<Caller>);
     let mut order: Vec<Key<'_>> = Vec::new();
     let mut members: HashMap<Key<'_>, Vec<&Record>> = HashMap::new();
+    let mut incoming: HashMap<&str, Incoming<'_>> = HashMap::new();
     for record in all {
         if record.request.method.is_none() {
             continue;
         }
+        incoming.entry(&record.to).or_default().push(record);
         let host = record.client.address.map(Caller::host);
         let edge = (&*record.from, &*record.to, None);
         for key in [edge, (edge.0, edge.1, host)]
@@ -69,6 +75,8 @@ pub(super) fn cases<'r>(all: &'r [&'r Record], now: Timestamp) -> Vec<Case<'r>> 
             records.push(record);
         }
     }
+    let shared = |(service, incoming)| (service, Rc::new(incoming));
+    let incoming: HashMap<_, _> = incoming.into_iter().map(shared).collect();
     let case = |key: Key<'r>| {
         let records = members.remove(&key).unwrap_or_default();
         let (from, to, caller) = key;
@@ -79,6 +87,7 @@ pub(super) fn cases<'r>(all: &'r [&'r Record], now: Timestamp) -> Vec<Case<'r>> 
             caller,
             records,
             logical,
+            incoming: incoming.get(from).cloned().unwrap_or_default(),
             all,
             now,
         }

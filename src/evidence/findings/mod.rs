@@ -7,11 +7,20 @@
 mod attempt;
 mod backoff;
 mod bounded_retries;
+mod bulkhead;
 mod case;
+mod double_effect;
 mod efforts;
+mod fallback;
 mod figures;
+mod idempotent;
+mod incoming;
 mod jitter;
 mod load;
+mod load_shedding;
+#[cfg(test)]
+mod made_up;
+mod repeats;
 mod retry_after;
 #[cfg(test)]
 mod simulated;
@@ -35,6 +44,7 @@ use super::{Record, RecordId};
 use crate::clock::Timestamp;
 
 pub use case::{Case, Logical};
+pub use incoming::Incoming;
 pub use wanted::Wanted;
 
 /// Something that the evidence shows about a system, or can't show.
@@ -140,6 +150,11 @@ pub static FINDERS: &[&Finder] = &[
     &jitter::FINDER,
     &retry_after::FINDER,
     &unsafe_retry::FINDER,
+    &bulkhead::FINDER,
+    &fallback::FINDER,
+    &load_shedding::FINDER,
+    &idempotent::FINDER,
+    &double_effect::FINDER,
 ];
 
 /// At most so many records stand behind a finding.

@@ -104,7 +104,7 @@ impl Default for Habits {
 }
 
 /// Draws; the same ones of the same seed.
-pub(super) struct Draws(u64);
+pub(super) struct Draws(pub(super) u64);
 
 impl Draws {
     /// From 0 up to 1.
@@ -368,6 +368,7 @@ fn odd() -> impl Strategy<Value = Record> {
         prop::option::of(100..600_u16),
         prop::option::of(0..u32::MAX),
         any::<bool>(),
+        0..3_usize,
     );
     (moments, names, words, answer).prop_map(|((started, moments), names, words, answer)| {
         let mut r = record();
@@ -407,11 +408,13 @@ fn odd() -> impl Strategy<Value = Record> {
         });
         r.attempt = words.3;
         (r.client.status, r.client.retry_after) = (answer.0, answer.1);
-        if sent.is_some() || answered.is_some() {
+        for n in 0..answer.3 {
             r.upstream.push(Delivery {
                 sent_at: sent,
                 answered_at: answered,
-                status: answer.0,
+                status: if n == 0 { answer.0 } else { Some(200) },
+                digest: (names.3 > 0).then_some(Digest(names.3 + n as u64)),
+                replayed: answer.2,
                 ..Delivery::default()
             });
         }
