@@ -332,8 +332,10 @@ async fn visited(port: u16) -> Vec<String> {
         let seen = site.seen();
         let told = seen.iter().find_map(|said| said.split_once("/told?"));
         if let Some((_, told)) = told {
-            let told = told.split(' ').next().unwrap();
-            return told.split('&').map(str::to_owned).collect();
+            // All of it, not what was read so far.
+            if let Some((told, _)) = told.split_once(' ') {
+                return told.split('&').map(str::to_owned).collect();
+            }
         }
         assert!(browser.ended().is_none(), "{}", browser.log());
         assert!(Instant::now() < deadline, "{seen:?}\n{}", browser.log());

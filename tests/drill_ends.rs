@@ -256,7 +256,7 @@ async fn what_can_not_begin_is_said_before_anything_is_on() {
         assert!(!is_on(&target).await);
     }
     // A name that somebody else uses.
-    let rule = serde_json::json!({ "name": "mine", "enabled": false, "limit": 1, "fault": { "drop": {} } });
+    let rule = serde_json::json!({ "name": "mine", "enabled": false, "fault": { "reset": {} } });
     target.api.create_rule(&rule).await.unwrap();
     let ended = run("rule: { name: mine, fault: { drop: {} } }", "").await;
     assert_eq!(ended.code, Some(2));
