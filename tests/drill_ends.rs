@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use firedrill::drill::report::Report;
 use firedrill::drill::verdict::{Outcome, Verdict};
 use rustix::process::Signal;
+use serde_json::json;
 use support::process::{Firedrill, Process, eventually, firedrill, output};
 use support::systems::serve;
 
@@ -255,16 +256,26 @@ async fn what_can_not_begin_is_said_before_anything_is_on() {
         assert!(ended.log.contains(said), "{said}: {}", ended.log);
         assert!(!is_on(&target).await);
     }
-    // A name that somebody else uses.
-    let rule = serde_json::json!({ "name": "mine", "enabled": false, "fault": { "reset": {} } });
-    target.api.create_rule(&rule).await.unwrap();
-    let ended = run("rule: { name: mine, fault: { drop: {} } }", "").await;
-    assert_eq!(ended.code, Some(2));
-    assert!(
-        ended.log.contains("has a definition `mine` already"),
-        "{}",
-        ended.log
-    );
+    // A name that somebody else uses, if only for the same and more.
+    for fault in [
+        json!({ "fault": { "reset": {} } }),
+        json!({ "fault": { "drop": {} }, "limit": 1 }),
+        json!({ "fault": { "drop": {} }, "match": { "path": "/x" } }),
+    ] {
+        let mut rule = json!({ "name": "mine", "enabled": false });
+        rule.as_object_mut()
+            .unwrap()
+            .extend(fault.as_object().unwrap().clone());
+        target.api.create_rule(&rule).await.unwrap();
+        let ended = run("rule: { name: mine, fault: { drop: {} } }", "").await;
+        assert_eq!(ended.code, Some(2), "{rule}");
+        assert!(
+            ended.log.contains("has a definition `mine` already"),
+            "{}",
+            ended.log
+        );
+        target.api.delete_rule("mine").await.unwrap();
+    }
     // Nobody there: the load never ran.
     let ended = begin("http://127.0.0.1:1", dir.path()).finish().await;
     assert_eq!(ended.code, Some(3), "{}", ended.log);

@@ -55,8 +55,7 @@ impl Inbox {
                 continue;
             }
             for seen in kept.seen.iter_mut().filter(|seen| seen.target == n) {
-                seen.began -= more;
-                seen.ended = seen.ended.map(|at| at - more);
+                seen.shift(more);
             }
             if let Some(skew) = kept.skews.get_mut(n) {
                 *skew = target.skew;

@@ -151,6 +151,8 @@ pub type Name = Arc<str>;
 /// What a service answered to one delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
+    /// When it began.
+    pub at: Micros,
     /// Its status, where it has one.
     pub status: Option<u16>,
     /// A hash of its body, where that was read whole.
@@ -170,7 +172,7 @@ impl Seen {
     ) -> Self {
         let at = |moment| micros(start, moment) - skew;
         let identity = record.identity.as_ref();
-        let answers = record.upstream.iter().filter(|d| d.answered_at.is_some());
+        let answers = record.upstream.iter();
         Self {
             id: record.id,
             target,
@@ -189,14 +191,24 @@ impl Seen {
             path: record.request.path.as_deref().map(Arc::from),
             deliveries: record.deliveries,
             answers: answers
-                .map(|d| Answer {
-                    status: d.status,
-                    digest: d.digest.map(|digest| digest.0),
-                    replayed: d.replayed,
+                .filter_map(|d| {
+                    Some(Answer {
+                        at: at(d.answered_at?),
+                        status: d.status,
+                        digest: d.digest.map(|digest| digest.0),
+                        replayed: d.replayed,
+                    })
                 })
                 .collect(),
             injected: record.faults.iter().any(|fault| fault.injected),
         }
+    }
+
+    /// Sets all its moments by so much earlier.
+    pub fn shift(&mut self, by: Micros) {
+        self.began -= by;
+        self.ended = self.ended.map(|at| at - by);
+        self.answers.iter_mut().for_each(|answer| answer.at -= by);
     }
 
     /// As one of many.
@@ -255,6 +267,7 @@ pub(super) mod tests {
             path: Some("/pay".into()),
             deliveries: 1,
             answers: vec![Answer {
+                at: began + 500,
                 status: Some(201),
                 digest: Some(n),
                 replayed: false,

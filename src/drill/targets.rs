@@ -3,6 +3,7 @@
 //! Everything goes over their API, as a controller with a name. What is turned on has a ttl that
 //! ends shortly after its time, so that nothing depends on this process to be lifted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -433,19 +434,22 @@ impl Target {
     /// is off, and says the same.
     async fn make_room(&self, name: &str, is_rule: bool, body: &Value) -> Result<(), Refused> {
         let found = match is_rule {
-            true => self.client.rule(name).await.map(|rule| json!(rule)),
-            false => self.client.partition(name).await.map(|part| json!(part)),
+            true => {
+                let found = self.client.rule(name).await;
+                found.map(|rule| (json!(rule), rule.enabled, rule.standing))
+            }
+            false => {
+                let found = self.client.partition(name).await;
+                found.map(|part| (json!(part), part.enabled, part.standing))
+            }
         };
-        let found = match found {
+        let (found, enabled, standing) = match found {
             Ok(found) => found,
             Err(ClientError::Api { status: 404, .. }) => return Ok(()),
             Err(error) => return Err(Refused::of(self.client.url(), &error)),
         };
-        let same = body.as_object().into_iter().flatten().all(|(key, value)| {
-            // When it is on, the timeline says.
-            key == "enabled" || key == "ttl" || found.get(key) == Some(value)
-        });
-        if !same || found["enabled"] != json!(false) || found["source"] != json!("api") {
+        let same = definition(&found, &json!(standing)) == definition(body, &Value::Null);
+        if !same || enabled || standing.source != "api" {
             let word = if is_rule { "rule" } else { "partition" };
             return Err(Refused::new(
                 format!("{} has a definition `{name}` already", self.client.url()),
@@ -472,6 +476,17 @@ impl Target {
             self.skew = skew;
         }
     }
+}
+
+/// What an item defines, without how it stands, and without when it is on: that the timeline says.
+fn definition<'v>(item: &'v Value, standing: &Value) -> BTreeMap<&'v str, &'v Value> {
+    let said = item.as_object().into_iter().flatten();
+    said.map(|(key, value)| (key.as_str(), value))
+        .filter(|(key, _)| standing.get(key).is_none())
+        // Chance makes the groups of a split; a rule that says no `match` matches all.
+        .filter(|(key, _)| !["enabled", "ttl", "groups"].contains(key))
+        .filter(|(key, value)| *key != "match" || **value != json!({}))
+        .collect()
 }
 
 fn edge(url: &str, proxy: &ProxyItem) -> Edge {

@@ -6,8 +6,11 @@
 
 mod asking;
 mod faults;
+mod figures;
 mod look;
+mod residue;
 mod results;
+mod stories;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -110,12 +110,16 @@ pub struct Repairs {
     pub nameless: u64,
 }
 
+/// Who leaves, and what it asks next, are seen on two connections: this much sooner is no sooner.
+const SLACK: Micros = 25_000;
+
 /// Whether what ended as one of these classes was found out within a time: an operation of the same
-/// identity, or one that asks for it in its path, was then answered without an error. `seen`: all
-/// operations of the edges that are meant; `end`: until when any would have been seen.
+/// identity, or one that asks for it in its path, was answered without an error after the service had
+/// answered this one, or else after its caller had left. `seen`: all operations of the edges that are
+/// meant; `end`: until when any would have been seen.
 #[must_use]
 pub fn repairs(seen: &[&Seen], classes: &[Class], within: Micros, end: Micros) -> Repairs {
-    let mut answered: HashMap<(usize, &str), Vec<(Micros, Micros)>> = HashMap::new();
+    let mut answered: HashMap<(usize, &str), Vec<Micros>> = HashMap::new();
     for one in seen {
         let good = one.class == Class::Acknowledged && !one.failed;
         let Some(ended) = one.ended.filter(|_| good) else {
@@ -125,8 +129,7 @@ pub fn repairs(seen: &[&Seen], classes: &[Class], within: Micros, end: Micros) -
         let path = one.path.as_deref().unwrap_or_default();
         let asked = path.split('/').filter(|part| !part.is_empty());
         for name in named.chain(asked) {
-            let entry = answered.entry((one.edge, name)).or_default();
-            entry.push((one.began, ended));
+            answered.entry((one.edge, name)).or_default().push(ended);
         }
     }
     let mut repairs = Repairs::default();
@@ -138,10 +141,12 @@ pub fn repairs(seen: &[&Seen], classes: &[Class], within: Micros, end: Micros) -
             continue;
         };
         let after = answered.get(&(one.edge, &**name)).into_iter().flatten();
-        // One that began before may tell as well, if it was answered after.
+        // A caller that asks elsewhere first, and hangs up then, may know before it has left.
+        let settled = one.answers.iter().map(|answer| answer.at).max();
+        let settled = settled.unwrap_or(ended - SLACK);
         let first = after
-            .filter(|(_, at)| *at >= ended)
-            .map(|(_, at)| at - ended)
+            .filter(|at| **at >= settled)
+            .map(|at| (at - ended).max(0))
             .min();
         match first {
             Some(took) if took <= within => repairs.repaired.push(took),
@@ -214,6 +219,7 @@ mod tests {
         assert_eq!(twice(&refs(&all), true).found.len(), 1);
         // An answer of which not all is known.
         all[1].answers[0] = Answer {
+            at: 0,
             status: Some(200),
             digest: None,
             replayed: false,
@@ -253,6 +259,31 @@ mod tests {
         assert_eq!((found.early, found.nameless), (1, 0));
         let sooner = repairs(&refs(&all), &[Class::Unseen], second / 2, 10 * second);
         assert_eq!(sooner.left.len(), 4 - sooner.early as usize);
+    }
+
+    #[test]
+    fn a_repair_may_be_known_before_its_caller_has_hung_up() {
+        let all = |asked, answered| {
+            let mut lost = lost(1, 0, "a");
+            lost.ended = Some(500_000);
+            lost.answers[0].at = 20_000;
+            let mut asks = named(2, asked, "a");
+            asks.ended = Some(answered);
+            [lost, asks]
+        };
+        let repaired = |all: &[Seen]| {
+            let found = repairs(&refs(all), &[Class::Unseen], 1_000_000, 9_000_000);
+            found.repaired.len() == 1 && found.left.is_empty()
+        };
+        assert!(repaired(&all(490_000, 495_000)));
+        // What was answered before it took effect tells nothing of it.
+        assert!(!repaired(&all(5_000, 15_000)));
+        // Where no answer was seen, it may have taken effect until it was cut.
+        let mut unknown = all(400_000, 410_000);
+        unknown[0].answers.clear();
+        assert!(!repaired(&unknown));
+        unknown[1].ended = Some(490_000);
+        assert!(repaired(&unknown));
     }
 
     proptest! {

@@ -102,27 +102,33 @@ pub fn judge(
     facts: &Facts<'_>,
 ) -> Judgement {
     let mut judgement = check(&condition.check, facts.window(when), asked, facts);
-    if condition.negated {
-        judgement.verdict = judgement.verdict.negated();
-    }
-    // What was lost could have told otherwise; what was seen is no less true.
-    if facts.samples.lost > 0 && judgement.verdict == Verdict::Held && needs_all(&condition.check) {
-        let lost = facts.samples.lost;
+    let lost = facts.samples.lost;
+    if lost > 0 && hangs_on(&condition.check, &judgement, lost) {
         judgement.verdict = Verdict::Inconclusive;
         judgement.reason = format!("{}; but {lost} records were lost", judgement.reason);
+    }
+    if condition.negated {
+        judgement.verdict = judgement.verdict.negated();
     }
     judgement
 }
 
-/// Whether one record that is missing could make all the difference.
-fn needs_all(check: &Check) -> bool {
-    matches!(
-        check,
-        Check::AtMostOnce { .. }
-            | Check::Repaired { .. }
-            | Check::Retries { .. }
-            | Check::Evidence { .. }
-    )
+/// Whether so many records that are missing could make all the difference. What was seen is no less true.
+fn hangs_on(check: &Check, judgement: &Judgement, lost: u64) -> bool {
+    match check {
+        Check::AtMostOnce { .. } | Check::Repaired { .. } | Check::Retries { .. } => {
+            judgement.verdict == Verdict::Held
+        }
+        Check::Evidence { is, .. } => {
+            let seen = judgement.measured.unwrap_or_default();
+            let most = seen + lost as f64;
+            // It turns at a bound, or never.
+            let bounds = is.0.iter().flat_map(|(_, n)| [n.floor(), n.floor() + 1.0]);
+            let mut could_be = bounds.chain([most]).filter(|n| (seen..=most).contains(n));
+            could_be.any(|n| is.hold(n) != is.hold(seen))
+        }
+        _ => false,
+    }
 }
 
 fn check(check: &Check, stretch: Window, asked: Option<usize>, facts: &Facts<'_>) -> Judgement {
@@ -446,3 +452,6 @@ fn few(samples: u64) -> Judgement {
 fn percent(share: f64) -> String {
     format!("{} %", (share * 10_000.0).round() / 100.0)
 }
+
+#[cfg(test)]
+mod tests;
