@@ -1,5 +1,6 @@
 //! `firedrill demo`.
 
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::Failure;
@@ -12,6 +13,24 @@ pub(super) struct Args {
     /// Only run the stack and leave the drilling to you
     #[arg(long)]
     pub(super) serve: bool,
+
+    /// Only run one of the stack's services, for stacks of containers (see configs/demo)
+    #[arg(long, value_name = "NAME", conflicts_with = "serve",
+        value_parser = PossibleValuesParser::new(demo::Service::ALL.map(|(word, _)| word)))]
+    service: Option<String>,
+
+    /// With --service: where it listens [default: 127.0.0.1 and the port of --serve]
+    #[arg(long, value_name = "ADDRESS", requires = "service")]
+    listen: Option<String>,
+
+    /// With --service: the host whose proxies lead to the others, by the ports of --serve
+    #[arg(
+        long,
+        value_name = "HOST",
+        requires = "service",
+        default_value = "127.0.0.1"
+    )]
+    through: String,
 }
 
 pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
@@ -22,6 +41,10 @@ pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
             unread = out.text(line).err();
         }
     };
+    if let Some(service) = args.service.as_deref().and_then(demo::Service::named) {
+        let listen = args.listen.as_deref();
+        return super::run_proxies(service.run(listen, &args.through, &mut say));
+    }
     if args.serve {
         return super::run_proxies(demo::serve(&mut say));
     }

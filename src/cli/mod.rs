@@ -121,7 +121,7 @@ impl Cli {
     #[must_use]
     pub fn log_level(&self) -> &'static str {
         match self.command {
-            Command::Serve(_) | Command::Demo(demo::Args { serve: true }) => "info",
+            Command::Serve(_) | Command::Demo(demo::Args { serve: true, .. }) => "info",
             // It breaks things on purpose, and says so itself.
             Command::Demo(_) => "error",
             _ => "warn",

@@ -10,6 +10,7 @@ mod partitions;
 mod shapes;
 mod tls;
 mod traces;
+mod variables;
 
 use serde_json::{Map, Value, json};
 
@@ -236,6 +237,7 @@ pub fn schema() -> Value {
     root["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     root["title"] = json!("Firedrill");
     root["$defs"] = definitions();
+    variables::allow(&mut root);
     root
 }
 

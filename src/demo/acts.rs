@@ -90,7 +90,7 @@ impl Act {
         if let Some(meddle) = meddle {
             meddle(self, stack).await?;
         }
-        let mut customer = Customer::new(stack.web);
+        let mut customer = Customer::new(stack.web.to_string().into());
         customer.order(&self.path()).await;
         // The caller has given up, or never had to: what is slow may end.
         stack.payment.finish();

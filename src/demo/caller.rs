@@ -6,7 +6,6 @@
 //! and tries again at once; a fourth is calm about it (`calm`, in `patient`). All are the code of a
 //! caller: none knows which fault is on.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::http::{Answer, Ask, NoAnswer};
+use super::http::{Answer, Ask, NoAnswer, Way};
 use super::ledger::Ledger;
 use super::patient::Breaker;
 use super::service::{Asked, Busy, Crashed, Reply, Role, Work};
@@ -38,11 +37,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 const CONFIRMING: Duration = Duration::from_secs(60);
 
 /// The ways to the services that it calls.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Ways {
-    pub(super) inventory: SocketAddr,
-    pub(super) payment: SocketAddr,
-    pub(super) orders: SocketAddr,
+    pub(super) inventory: Way,
+    pub(super) payment: Way,
+    pub(super) orders: Way,
 }
 
 /// See the module.
@@ -106,7 +105,7 @@ impl Web {
         };
         self.ledger.note(&order.id, "placed");
         if !self
-            .tell(self.ways.inventory, "/reservations", &order)
+            .tell(&self.ways.inventory, "/reservations", &order)
             .await
         {
             return self.fail(&order).await;
@@ -211,7 +210,7 @@ impl Web {
         let asking = async {
             loop {
                 let path = format!("/authorizations/{}", order.payment);
-                let ask = Ask::get(self.ways.payment, path, SECOND_PATIENCE);
+                let ask = Ask::get(&self.ways.payment, path, SECOND_PATIENCE);
                 let found = ask.trace(order.trace.as_deref()).send().await;
                 let known = match found {
                     // Payment has nothing: it is asked again to do it, under the same name, so
@@ -247,14 +246,14 @@ impl Web {
         patience: Duration,
     ) -> Result<Answer, NoAnswer> {
         let body = json!({ "order": order.id, "amount": "42.00" });
-        let ask = Ask::post(self.ways.payment, "/authorizations", body, patience);
+        let ask = Ask::post(&self.ways.payment, "/authorizations", body, patience);
         let ask = ask.operation(operation).trace(order.trace.as_deref());
         ask.send().await
     }
 
     /// The payment is known to be made: makes the order official. Whether it is known to be.
     async fn complete(&self, order: &Order) -> bool {
-        let done = self.tell(self.ways.orders, "/receipts", order).await;
+        let done = self.tell(&self.ways.orders, "/receipts", order).await;
         let state = if done {
             "confirmed"
         } else {
@@ -270,13 +269,13 @@ impl Web {
 
     /// The order is not to be.
     async fn fail(&self, order: &Order) -> Reply {
-        self.tell(self.ways.inventory, "/releases", order).await;
+        self.tell(&self.ways.inventory, "/releases", order).await;
         self.ledger.note(&order.id, "failed");
         self.say(&order.id)
     }
 
     /// Tells another service of an order; whether it said that all is well.
-    async fn tell(&self, to: SocketAddr, path: &str, order: &Order) -> bool {
+    async fn tell(&self, to: &Way, path: &str, order: &Order) -> bool {
         let ask = Ask::post(to, path, json!({ "order": order.id }), PATIENCE);
         let ask = ask.trace(order.trace.as_deref());
         ask.send().await.is_ok_and(|a| a.status.is_success())

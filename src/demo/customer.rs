@@ -1,12 +1,11 @@
 //! The customer: places one order, and keeps what web said, word for word.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::http::{Answer, Ask, NoAnswer};
+use super::http::{Answer, Ask, NoAnswer, Way};
 use crate::clock;
 
 /// A customer's patience is longer than web's.
@@ -53,7 +52,7 @@ impl Told {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Customer {
-    web: SocketAddr,
+    web: Way,
     order: String,
     /// In the order of hearing, what is said again left out: the word, and all that was said.
     pub(super) told: Vec<(Told, String)>,
@@ -61,7 +60,7 @@ pub(super) struct Customer {
 
 impl Customer {
     /// One that knows the way to web.
-    pub(super) fn new(web: SocketAddr) -> Self {
+    pub(super) fn new(web: Way) -> Self {
         Self {
             web,
             order: String::new(),
@@ -72,7 +71,7 @@ impl Customer {
     /// Places an order, once.
     pub(super) async fn order(&mut self, path: &str) {
         let body = json!({ "item": "lamp" });
-        let answer = Ask::post(self.web, path, body, PATIENCE).send().await;
+        let answer = Ask::post(&self.web, path, body, PATIENCE).send().await;
         if let Ok(answer) = &answer {
             self.order = answer.text("order").to_owned();
         }
@@ -85,7 +84,7 @@ impl Customer {
         while matches!(self.told.last(), Some((Told::Pending, _))) && clock::now() < deadline {
             clock::sleep(PAUSE).await;
             let path = format!("/orders/{}", self.order);
-            let answer = Ask::get(self.web, path, PATIENCE).send().await;
+            let answer = Ask::get(&self.web, path, PATIENCE).send().await;
             self.hear(&answer);
         }
     }

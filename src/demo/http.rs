@@ -2,7 +2,7 @@
 //!
 //! What is given up is let go of at once: the connection closes, as a real caller's does.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,9 @@ use tokio::task::JoinSet;
 
 use crate::clock;
 
+/// Where a service is found: `host:port`.
+pub(super) type Way = Arc<str>;
+
 /// The header that names an operation.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The header that says to which trace a request belongs.
@@ -25,7 +28,7 @@ pub(super) const TRACEPARENT: &str = "traceparent";
 /// A question: where to, what, and how long an answer is awaited.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
-    to: SocketAddr,
+    to: Way,
     method: Method,
     path: String,
     body: Option<Value>,
@@ -54,9 +57,9 @@ impl Answer {
 pub(super) struct NoAnswer;
 
 impl Ask {
-    pub(super) fn get(to: SocketAddr, path: String, patience: Duration) -> Self {
+    pub(super) fn get(to: &Way, path: String, patience: Duration) -> Self {
         Self {
-            to,
+            to: Arc::clone(to),
             method: Method::GET,
             path,
             body: None,
@@ -66,7 +69,7 @@ impl Ask {
         }
     }
 
-    pub(super) fn post(to: SocketAddr, path: &str, body: Value, patience: Duration) -> Self {
+    pub(super) fn post(to: &Way, path: &str, body: Value, patience: Duration) -> Self {
         Self {
             method: Method::POST,
             body: Some(body),
@@ -97,7 +100,7 @@ impl Ask {
     }
 
     async fn exchange(self) -> anyhow::Result<Answer> {
-        let stream = TcpStream::connect(self.to).await?;
+        let stream = TcpStream::connect(&*self.to).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // Dropped with this future, and the connection with it.
         let mut carrying = JoinSet::new();
@@ -105,7 +108,7 @@ impl Ask {
         let mut request = Request::builder()
             .method(self.method)
             .uri(self.path)
-            .header(HOST, self.to.to_string());
+            .header(HOST, &*self.to);
         if let Some(operation) = self.operation {
             request = request.header(IDEMPOTENCY_KEY, operation);
         }

@@ -9,6 +9,7 @@
 //! Prints nothing: text goes, line by line, to whoever called.
 
 mod acts;
+mod alone;
 mod caller;
 mod customer;
 mod http;
@@ -26,6 +27,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub use acts::{ACTS, Act, Caller, Trouble};
+pub use alone::Service;
 pub use customer::Told;
 pub use ledger::{Fact, Ledger};
 pub use page::WIDTH;

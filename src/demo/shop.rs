@@ -1,13 +1,12 @@
 //! Inventory, orders and e-mail: the services around payment. Each repeats itself without harm.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::http::Ask;
+use super::http::{Ask, Way};
 use super::ledger::Ledger;
 use super::service::{Asked, Crashed, Reply, Role};
 
@@ -47,7 +46,7 @@ impl Role for Inventory {
 pub(super) struct Orders {
     pub(super) ledger: Ledger,
     /// The way to e-mail.
-    pub(super) email: SocketAddr,
+    pub(super) email: Way,
 }
 
 impl Role for Orders {
@@ -61,7 +60,7 @@ impl Role for Orders {
         }
         let order = asked.text("order");
         self.ledger.note(order, "receipt written");
-        let mail = Ask::post(self.email, "/mails", json!({ "order": order }), PATIENCE);
+        let mail = Ask::post(&self.email, "/mails", json!({ "order": order }), PATIENCE);
         let mail = mail.trace(asked.trace.as_deref());
         // The receipt stands, whatever becomes of the mail.
         if mail.send().await.is_err() {

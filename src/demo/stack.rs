@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use super::caller::{Ways, Web};
+use super::http::Way;
 use super::ledger::Ledger;
 use super::payment::Payment;
 use super::service::{Busy, Port, Role};
@@ -101,7 +102,8 @@ impl Stack {
         let mut addresses = Vec::new();
         for proxy in control.proxies().await?.items {
             let listen = proxy.listen.parse();
-            let listen = listen.with_context(|| format!("no address: {}", proxy.listen))?;
+            let listen: SocketAddr =
+                listen.with_context(|| format!("no address: {}", proxy.listen))?;
             addresses.push((proxy.name, listen, proxy.upstream));
         }
         let way = |name: &str| {
@@ -109,19 +111,20 @@ impl Stack {
             let (_, listen, _) = found.with_context(|| format!("no proxy `{name}`"))?;
             anyhow::Ok(*listen)
         };
+        let known = |name: &str| anyhow::Ok(Way::from(way(name)?.to_string()));
 
         let busy = Busy::default();
         let ways = Ways {
-            inventory: way("inventory")?,
-            payment: way("payment")?,
-            orders: way("orders")?,
+            inventory: known("inventory")?,
+            payment: known("payment")?,
+            orders: known("orders")?,
         };
         let web_role = Arc::new(Web::new(ways, busy.clone()));
         let inventory = Arc::new(Inventory::default());
         let payment = Arc::new(Payment::default());
         let orders = Arc::new(Orders {
             ledger: Ledger::default(),
-            email: way("email")?,
+            email: known("email")?,
         });
         let email = Arc::new(Email::default());
         let mut services = JoinSet::new();

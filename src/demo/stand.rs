@@ -12,15 +12,23 @@ use crate::client::DEFAULT_URL;
 /// # Errors
 /// It can't start.
 pub async fn serve(say: &mut dyn FnMut(&str)) -> anyhow::Result<()> {
+    let stop = told_to_stop()?;
+    serve_until(say, stop).await
+}
+
+/// Resolves at SIGTERM or SIGINT.
+///
+/// # Errors
+/// Signals can't be listened to.
+pub(super) fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = async {
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    serve_until(say, stop).await
+    })
 }
 
 /// Runs the stack until `stop` resolves.

@@ -110,6 +110,7 @@ pub fn drill_schema() -> Value {
     for (key, schema) in own {
         root["$defs"][key] = schema;
     }
+    super::variables::allow(&mut root);
     root
 }
 

@@ -5,6 +5,8 @@
 //! a folder that `docker/build` has filled it is about what is shipped.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod drills;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ async fn the_image_and_the_stack_do_what_they_promise() {
     debian(&docker).await;
     image(&docker).await;
     three_lines(&docker).await;
+    drills::run(&docker).await;
     let stack = Stack::start(&docker).await;
     orders_pass(&stack).await;
     a_partition_is_felt_and_healed(&stack).await;
