@@ -56,12 +56,12 @@ def nginx(folder):
     return process, port
 
 
-def firedrill(binary, folder, upstream, evidence):
+def firedrill(binary, folder, upstream, evidence="{}", protocol="http"):
     port = free_port()
     folder.mkdir()
     (folder / "firedrill.yaml").write_text(
         f"control: {{ listen: 127.0.0.1:0 }}\nevidence: {evidence}\nproxies:\n"
-        f"- {{ name: p, listen: 127.0.0.1:{port}, upstream: 127.0.0.1:{upstream}, protocol: http }}\n"
+        f"- {{ name: p, listen: 127.0.0.1:{port}, upstream: 127.0.0.1:{upstream}, protocol: {protocol} }}\n"
     )
     command = [str(binary), "serve"]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL)
@@ -108,6 +108,7 @@ def main():
             for process, _ in running.values():
                 process.terminate()
             upstream.terminate()
+            upstream.wait()
     off = seen["off"]
     for way, results in seen.items():
         rates = statistics.median(a[0] / b[0] for a, b in zip(results, off))
