@@ -1,9 +1,11 @@
 //! Records for tests, as systems that are known would leave them.
 
+use std::ops::ControlFlow;
+
 use proptest::prelude::*;
 
 use super::simulated::{Draws, at};
-use super::{Finding, judge};
+use super::{Finding, Wanted};
 use crate::evidence::record::Caller;
 use crate::evidence::record::tests::record;
 use crate::evidence::{By, Class, Delivery, Digest, Identity, Outcome, Record, Strength};
@@ -101,13 +103,18 @@ pub(super) fn found(finding: &str, records: &[Record]) -> Finding {
         .iter()
         .filter_map(|r| r.client.at.max(Some(r.started)));
     let now = ends.max().unwrap_or(at(0.0));
-    let mut found = judge(records, now)
-        .into_iter()
-        .filter(|f| f.finding == finding);
-    let wanted = |f: &Finding| f.subject.from == "web" && f.subject.to == "payment";
-    found
-        .find(wanted)
-        .unwrap_or_else(|| panic!("{finding} was not judged"))
+    let wanted = Wanted {
+        finding: Some(finding.to_owned()),
+        from: Some("web".to_owned()),
+        to: Some("payment".to_owned()),
+        ..Wanted::default()
+    };
+    let mut found = None;
+    let _ = wanted.judge(records, now, |finding| {
+        found = Some(finding);
+        ControlFlow::Break(())
+    });
+    found.unwrap_or_else(|| panic!("{finding} was not judged"))
 }
 
 /// Fewer cases than usual, each of which is a simulation.

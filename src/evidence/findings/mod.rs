@@ -9,6 +9,7 @@ mod backoff;
 mod bounded_retries;
 mod bulkhead;
 mod case;
+mod circuit_breaker;
 mod double_effect;
 mod efforts;
 mod fallback;
@@ -150,6 +151,7 @@ pub static FINDERS: &[&Finder] = &[
     &jitter::FINDER,
     &retry_after::FINDER,
     &unsafe_retry::FINDER,
+    &circuit_breaker::FINDER,
     &bulkhead::FINDER,
     &fallback::FINDER,
     &load_shedding::FINDER,
