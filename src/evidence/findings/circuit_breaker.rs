@@ -19,7 +19,7 @@ pub static FINDER: Finder = Finder {
 Judged from all requests of a caller along the edge, whatever their path: a breaker for some of them, while \
 the others go on, is not seen. A silence begins when the caller was last told how a request ended, or gave \
 one up, with no request after that, and ends with the next one. It is at least 100 ms long, and at least \
-five times the usual time between requests: what nine in ten do not exceed that follow a success, of which \
+seven times the usual time between requests: what nine in ten do not exceed that follow a success, of which \
 there must be 10. One that another attempt at a failed operation ends is a pause between attempts. Attempts \
 are known by their identity; a fingerprint with which several requests succeeded names none of them.
 

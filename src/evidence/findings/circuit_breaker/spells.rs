@@ -12,7 +12,7 @@ use crate::evidence::RecordId;
 /// Times between requests after a success from which on it is known what is usual.
 const USUAL: usize = 10;
 /// How much longer than usual a silence is.
-const LONGER: f64 = 5.0;
+const LONGER: f64 = 7.0;
 /// The shortest silence, in milliseconds.
 const SHORTEST: f64 = 100.0;
 /// A request as its caller saw it.
