@@ -20,31 +20,32 @@ Judged from all requests of a caller along the edge, whatever their path: a brea
 the others go on, is not seen. A silence begins when the caller was last told how a request ended, or gave \
 one up, with no request after that, and ends with the next one. It is at least 100 ms long, and at least \
 seven times the usual time between requests: what nine in ten do not exceed that follow a success, of which \
-there must be 10. One that another attempt at a failed operation ends is a pause between attempts. Attempts \
-are known by their identity; a fingerprint with which several requests succeeded names none of them.
+there must be 10. One that another attempt at a failed operation ends is a pause between attempts: by the \
+same identity, or with the same body under another.
 
 A silence after a failure is an open period if a success follows; or one failure, and then the next silence; \
 or several, at most 10 and fewer than half of those before it opened. None is counted in which the caller's \
 own callers, as far as they are seen, asked for nothing.
 
-`yes`: 2 open periods or more, among twenty silences after failures at most one that is none, and calls were \
-asked for in each (3 or more, by what the caller's own callers ask for and what it usually makes of that). \
-Where that is not seen: 3 or more that look like a breaker's. Those that follow no probe follow 2 failures or \
-more in a row, and last three times as long as the longest time between these; the failed probes are as many \
-each time; four in five last as long as the middle one, within a quarter and the usual time between requests; \
-and at most a quarter as many silences as long follow a success. `no`: 100 operations failed in a row, each \
-begun when the first had failed, over 2 s or more, not more than 1 s apart in the mean, and there was no open \
-period. `not_enough`: neither, because there were too few failures, or so few requests that no silence would \
-show. Where its own callers are not seen, a caller that does one thing at a time, tries again with a new name \
-and a new body, at once at first and then at even pauses, twenty times or more, looks like a breaker.
+`yes`: open periods, and among twenty silences after failures at most one that is none. Where the caller's own \
+callers are seen: 2 or more, in each of which they asked and were answered without a call (as often as usually \
+makes 3 calls or more). Where they are not: 3 or more that look like a breaker's. Those that follow no probe \
+follow 2 failures or more in a row, and last three times as long as the longest time between these; the failed \
+probes are as many each time; four in five last as long as the middle one, within a quarter and the usual time \
+between requests; and at most a quarter as many silences as long follow a success. `no`: 100 operations failed \
+in a row, each begun when the first had failed, over 2 s or more, not more than 1 s apart in the mean, and \
+there was no open period. `not_enough`: neither, because there were too few failures, or so few requests that \
+no silence would show. Where its own callers are not seen, a caller that does one thing at a time, tries again \
+under a new name with a new body, at once at first and then at even pauses, twenty times or more, looks like \
+a breaker.
 
 `detail`: `threshold` and `threshold_most`, the failures in a row that open it, at least and at most (others \
 that were under way then may have failed too); `open_ms`, the shortest open period that is as long as the \
 middle one; `probes`, how many requests were let through at a time and failed; `opened`, how many open \
 periods; `closed`, after how many a success followed; `periods`, the last 20 of them (`opened_at`, \
 `probe_at`, `closed_at`: when the first success was told, or `null`); `usual_ms`, the usual time between \
-requests; `demand`, in how many calls were asked for; `in_a_row`, how many operations failed in a row \
-without an open period.",
+requests; `demand`, in how many its own callers were answered without a call; `in_a_row`, how many operations failed \
+in a row without an open period.",
     about: About::Caller,
     judge,
 };
@@ -54,7 +55,7 @@ const PERIODS: usize = 2;
 const ALONE: usize = 3;
 /// The most requests that a breaker lets through to see whether it may close.
 const PROBES: usize = 10;
-/// Calls that would have been made during a silence, from which on demand is seen.
+/// Calls that would have been made for what was answered without, from which on demand is seen.
 const DEMAND: f64 = 3.0;
 /// How much longer an open period is than the longest time between the requests that opened it.
 const GROWN: f64 = 3.0;
@@ -75,7 +76,7 @@ struct Period<'s> {
     probe: RecordId,
     probe_at: Timestamp,
     closed_at: Option<Timestamp>,
-    /// Whether calls would have been made in it.
+    /// Whether calls would have been made in it for what was answered without.
     demand: bool,
 }
 
@@ -131,7 +132,10 @@ fn judge(case: &Case<'_>) -> Judged {
     let is_one = known
         && periods.len() >= PERIODS
         && found.others * 20 <= periods.len()
-        && (demand == periods.len() || like_a_breakers());
+        && match found.callers_seen {
+            true => demand == periods.len(),
+            false => like_a_breakers(),
+        };
     let verdict = if is_one {
         Verdict::Yes
     } else if row.is_long {
@@ -181,6 +185,8 @@ fn judge(case: &Case<'_>) -> Judged {
 #[derive(Default)]
 struct Found<'s> {
     periods: Vec<Period<'s>>,
+    /// Whether it is seen what the caller is asked for.
+    callers_seen: bool,
     /// Silences after failures that are none of a breaker.
     others: usize,
     /// How long those after a success lasted.
@@ -188,8 +194,11 @@ struct Found<'s> {
 }
 
 fn periods<'s>(case: &Case<'_>, calls: &[Call], spells: &'s [Spell]) -> Found<'s> {
-    let mut found = Found::default();
     let wanted = Wanted::new(case, calls, spells);
+    let mut found = Found {
+        callers_seen: wanted.calls.is_some(),
+        ..Found::default()
+    };
     // While it is open: how many failures there were before.
     let mut open: Option<usize> = None;
     for pair in spells.windows(2) {
@@ -205,8 +214,7 @@ fn periods<'s>(case: &Case<'_>, calls: &[Call], spells: &'s [Spell]) -> Found<'s
             }
             continue;
         }
-        let demand = wanted.during(silence);
-        if demand == Some(0.0) {
+        if wanted.is_nothing(silence) {
             continue;
         }
         let success = next.success();
@@ -222,7 +230,7 @@ fn periods<'s>(case: &Case<'_>, calls: &[Call], spells: &'s [Spell]) -> Found<'s
             probe: silence.probe,
             probe_at: silence.until,
             closed_at: success,
-            demand: demand.is_some_and(|calls| calls >= DEMAND),
+            demand: wanted.answered_without(silence) >= DEMAND,
         });
         open = Some(before);
     }
@@ -253,11 +261,17 @@ impl<'c> Wanted<'c> {
         }
     }
 
-    /// How many calls would have been made during a silence.
-    fn during(&self, silence: &Silence) -> Option<f64> {
-        let wanted = self.case.incoming.between(silence.since, silence.until);
-        // One is what ended it.
-        Some(wanted.saturating_sub(1) as f64 * self.calls?)
+    /// Whether it is seen, and is nothing during a silence but what ends it.
+    fn is_nothing(&self, silence: &Silence) -> bool {
+        let asked = self.case.incoming.between(silence.since, silence.until);
+        self.calls.is_some() && asked <= 1
+    }
+
+    /// How many calls would have been made for what was answered during a silence.
+    fn answered_without(&self, silence: &Silence) -> f64 {
+        let (since, until) = (silence.since, silence.until);
+        let answered = self.case.incoming.answered_between(since, until);
+        answered as f64 * self.calls.unwrap_or_default()
     }
 }
 

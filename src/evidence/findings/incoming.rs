@@ -37,6 +37,15 @@ impl<'r> Incoming<'r> {
         before(until).saturating_sub(before(from))
     }
 
+    /// How many began from `from` on and were answered before `until`.
+    #[must_use]
+    pub fn answered_between(&self, from: Timestamp, until: Timestamp) -> usize {
+        let before = |at: Timestamp| self.records.partition_point(|r| r.started < at);
+        let begun = self.records.get(before(from)..before(until));
+        let in_time = |r: &&&Record| answered(r).is_some_and(|at| at < until);
+        begun.unwrap_or_default().iter().filter(in_time).count()
+    }
+
     /// For which of them this call was made: the only one with the same trace, or with the same
     /// name that its caller gave it, which the service was at work on when it called.
     #[must_use]
@@ -45,8 +54,7 @@ impl<'r> Incoming<'r> {
         let by_name = || name(call).and_then(|name| self.names.get(name));
         let linked = by_trace.or_else(by_name)?;
         let at_work = |record: &&&Record| {
-            let answered = record.upstream.iter().filter_map(|d| d.answered_at).max();
-            let end = answered.max(told(record));
+            let end = answered(record).max(told(record));
             record.id != call.id && end.is_none_or(|end| call.started <= end)
         };
         let begun = linked.partition_point(|r| r.started <= call.started);
@@ -55,6 +63,11 @@ impl<'r> Incoming<'r> {
         let only = found.next()?;
         found.next().is_none().then_some(*only)
     }
+}
+
+/// When the service answered.
+fn answered(record: &Record) -> Option<Timestamp> {
+    record.upstream.iter().filter_map(|d| d.answered_at).max()
 }
 
 /// What its caller named an operation.

@@ -116,11 +116,14 @@ proptest! {
 
     #[test]
     fn a_breaker_is_found_and_measured(
-        caller in callers((2_usize..20, 1000.0..5000.0).prop_map(Some)),
+        mut caller in callers((2_usize..20, 1000.0..5000.0).prop_map(Some)),
         outages in 1_usize..3,
     ) {
-        let open = caller.breaker.unwrap().1;
-        let threshold = caller.breaker.unwrap().0;
+        // Successes that end among the failures make them fewer in a row.
+        let among = 2.0 * caller.noise + 0.4 * caller.latency;
+        let among = (2.0 * among / caller.pace).ceil() as usize;
+        let (threshold, open) = caller.breaker.map(|(n, open)| (n + among, open)).unwrap();
+        caller.breaker = Some((threshold, open));
         // Long enough to fail for as often as it takes, and for two probes at least.
         let outage = (caller.pace * 3.0).mul_add(threshold as f64, 300.0) + open * 2.5;
         let fails: Vec<_> = (0..outages)
@@ -260,6 +263,29 @@ fn what_it_was_asked_for_meanwhile_tells_a_breaker_from_a_caller_that_waits() {
         .collect();
     records.truncate(before);
     wanted(times, &mut records);
+    found("circuit_breaker", &records).is(Verdict::NotEnough);
+}
+
+#[test]
+fn a_worker_that_keeps_its_callers_waiting_while_it_pauses_has_none() {
+    // One thing after the other, each attempt under a new name and with a new body.
+    let (mut records, mut now) = (Vec::new(), 0.0);
+    for n in 0..240 {
+        let fails = (100..140).contains(&n);
+        let r = request(n, now, now + 5.0, if fails { 503 } else { 200 });
+        records.push(named(r, &n.to_string()));
+        now += if fails { 1000.0 } else { 20.0 };
+    }
+    for n in 0..2000 {
+        let time = f64::from(n) * 20.0;
+        let answered = if (2000.0..42_000.0).contains(&time) {
+            42_000.0
+        } else {
+            time + 10.0
+        };
+        let r = request(1_000_000 + n as u64, time, answered, 200);
+        records.push(on_edge(r, "client", "web"));
+    }
     found("circuit_breaker", &records).is(Verdict::NotEnough);
 }
 
