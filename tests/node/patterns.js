@@ -31,10 +31,10 @@ async function post(path) {
   }
 }
 
-// Begins it again and again, whether those before are done or not; then waits for all.
-async function atPace(ms, until, attempt) {
+// Begins it so often, and for so long at least, whether those before are done or not; then waits for all.
+async function atPace(ms, least, until, attempt) {
   const all = [];
-  for (const end = Date.now() + until; Date.now() < end; ) {
+  for (const end = Date.now() + until; all.length < least || Date.now() < end; ) {
     all.push(attempt().catch(() => undefined));
     await sleep(ms);
   }
@@ -49,9 +49,9 @@ const habits = {
     policy.onBreak(() => (opened += 1));
     policy.onReset(() => (closed += 1));
     const call = (path) => () => policy.execute(() => post(path));
-    await atPace(40, 1500, call("/good"));
-    await atPace(40, 3.4 * wait + 50 * threshold, call("/down"));
-    await atPace(40, wait + 800, call("/good"));
+    await atPace(40, 20, 1500, call("/good"));
+    await atPace(40, 20, 3.4 * wait + 50 * threshold, call("/down"));
+    await atPace(40, 20, wait + 800, call("/good"));
     return { circuit_breaker: "yes", threshold, open_ms: wait, opened, closed };
   },
 
@@ -59,8 +59,8 @@ const habits = {
     const limit = count(2, 5);
     const policy = bulkhead(limit, 12);
     const call = (path) => () => policy.execute(() => post(path));
-    await atPace(30, 1800, call("/good"));
-    await atPace(30, 5000, call("/slow"));
+    await atPace(28, 80, 2200, call("/good"));
+    await atPace(28, 150, 5000, call("/slow"));
     return { bulkhead: "yes", limit };
   },
 };

@@ -192,8 +192,8 @@ def calls_that_get_slow(edge, places):
             if places:
                 places.release()
 
-    in_threads(0.03, 60, lambda: do("/good"))
-    in_threads(0.03, 170, lambda: do("/slow"))
+    in_threads(0.028, 80, lambda: do("/good"))
+    in_threads(0.028, 180, lambda: do("/slow"))
     return level.most
 
 
