@@ -1,7 +1,7 @@
 //! Findings about patterns, held against real ones: breakers, bulkheads, fallbacks, servers that shed load or
 //! do what they are asked twice, with thresholds, limits and times that each draws for itself and tells only
 //! at its end.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod support;
 
