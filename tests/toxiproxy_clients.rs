@@ -228,9 +228,6 @@ async fn the_node_client_works_as_it_is() {
 
 #[tokio::test]
 async fn the_rust_client_works_as_it_is() {
-    let steps = drive(Command::new(here(
-        "target/rust-client/debug/toxiproxy-rust-client",
-    )))
-    .await;
+    let steps = drive(Command::new(here("target/rust-client/debug/toxiproxy"))).await;
     has(&steps, ALL);
 }

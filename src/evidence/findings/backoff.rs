@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::case::Case;
 use super::efforts::{Efforts, Gap, waits};
 use super::figures::{Samples, detail, line, ratio, rounded};
-use super::retry_after;
 use super::{About, Finder, Judged, Verdict};
+use super::{jitter, retry_after};
 
 pub static FINDER: Finder = Finder {
     name: "backoff",
@@ -18,9 +18,8 @@ that began while the attempt before was still waited for. A first retry without 
 fifth of the next) is left out too.
 
 The first and the last ordinal with at least 3 waits are compared, each by the first quarter of its waits: what is late by chance \
-is longer. Waits lie apart where a tenth of them is more than 10 ms and a twentieth of the middle below it, and a tenth above; \
-`s` is half the way between these two, by the middle (the mean of all ordinals). Where they lie apart at the first ordinal, or at most \
-ordinals, those with at least 16 waits are compared, by what nine tenths do not reach.
+is longer. Where they lie apart by more than the twentieth below which `jitter` says `no`, ordinals with at least 16 waits are compared, \
+by what nine tenths do not reach; `s` is then half the way from what a tenth to what nine tenths do not reach, by the middle (the mean of all ordinals).
 
 `yes`: the last is longer by a sixth and by 10 ms; where they lie apart, `exp(4 s / √n)` times as long or more (and by a quarter), \
 `n` being the waits at the ordinal with fewer. `no`: it is not, and where they lie apart, a growth by half from each retry to the next \
@@ -48,10 +47,6 @@ struct Ordinal {
 }
 
 impl Ordinal {
-    fn lies_apart(&self) -> bool {
-        self.waits.spread() > noise(self.waits.median())
-    }
-
     /// What is compared.
     fn figure(&self, apart: bool) -> f64 {
         // Of waits that are drawn up to some length, the longer tell that length best.
@@ -62,11 +57,6 @@ impl Ordinal {
     fn scatter(&self) -> f64 {
         self.waits.scatter() / self.waits.median().max(1.0)
     }
-}
-
-/// How far samples may lie from their middle and be the same.
-pub(super) fn noise(middle: f64) -> f64 {
-    (middle / 20.0).max(10.0)
 }
 
 fn judge(case: &Case<'_>) -> Judged {
@@ -147,9 +137,7 @@ enum Spacing {
 
 impl Spacing {
     fn of(all: &[Ordinal]) -> Option<Self> {
-        // A few stragglers at the end may lie apart by chance: they don't ask more of the others.
-        let apart = all.first().is_some_and(Ordinal::lies_apart)
-            || all.iter().filter(|o| o.lies_apart()).count() * 2 > all.len();
+        let apart = jitter::spread(all.iter().map(|ordinal| &ordinal.waits)) > jitter::LITTLE;
         let least = if apart { LEAST_APART } else { LEAST };
         let enough: Vec<_> = all.iter().filter(|o| o.waits.len() >= least).collect();
         let [first, .., last] = enough.as_slice() else {

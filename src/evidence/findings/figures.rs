@@ -92,6 +92,17 @@ impl Samples {
     }
 }
 
+/// How far samples lie from the middle of their group, as a part of it or of `least`, whichever is more; on
+/// the side where they lie closer, as in [`Samples::spread`].
+pub(super) fn spread<'s>(groups: impl IntoIterator<Item = &'s Samples>, least: f64) -> f64 {
+    let off = groups.into_iter().flat_map(|group| {
+        let middle = group.median();
+        let from_it = move |sample: &f64| (sample - middle) / middle.max(least);
+        group.0.iter().map(from_it)
+    });
+    off.collect::<Samples>().spread()
+}
+
 /// The straight line that is nearest to these points: where it is at 0, and its slope. `None`: there
 /// is none, or any.
 pub(super) fn line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
@@ -163,6 +174,15 @@ mod tests {
         assert_eq!(two.spread(), 0.0);
         let wide: Samples = (0..=100).map(f64::from).collect();
         assert_eq!(wide.spread(), 40.0);
+    }
+
+    #[test]
+    fn groups_spread_by_what_they_have_in_common() {
+        let group = |middle: f64| samples(&[0.8, 0.9, 1.0, 1.1, 1.2].map(|part| middle * part));
+        let far = |least| spread(&[group(100.0), group(400.0)], least);
+        assert!((far(0.0) - 0.2).abs() < 1e-9, "{}", far(0.0));
+        assert!(far(300.0) < 0.15, "{}", far(300.0));
+        assert_eq!(spread(&[], 1.0), 0.0);
     }
 
     #[test]

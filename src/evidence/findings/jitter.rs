@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::backoff::noise;
 use super::case::Case;
 use super::efforts::{Efforts, waits};
-use super::figures::{Samples, detail, ratio, rounded};
+use super::figures::{self, Samples, detail, ratio, rounded};
 use super::{About, Finder, Judged, Verdict};
 
 pub static FINDER: Finder = Finder {
     name: "jitter",
     summary: "the waits before the same retry differ, so that callers do not come together",
     definition: "\
-Judged from the waits before retries, as `backoff` is, for each ordinal of the retry with at least 8 of them. \
-How far waits lie apart is how far a tenth of them lies below the middle, or above it, whichever is less: \
-what is late by chance lies on one side, and two sorts of waits leave one side empty.
+Judged from the waits before retries, as `backoff` is, for each ordinal of the retry with at least 8 of them: how far each \
+lies from the middle of its ordinal, as a part of it (of 150 ms, where it is less). How far all of them lie apart is how far a tenth \
+lies below the middle, or above it, whichever is less: what is late by chance lies on one side, and two sorts of waits leave \
+one side empty.
 
-`yes`: at half of these ordinals or more that is more than 10 ms and a twentieth of the middle; what is less can't be told \
-from chance. `no`: at fewer. `not_enough`: there is no such ordinal. Waits that `Retry-After` asked for count too.
+`yes`: that is more than a tenth. `no`: less than a twentieth. `not_enough`: it is between these, since a busy machine may add as \
+much; or there is no such ordinal. Waits that `Retry-After` asked for count too.
 
 `detail`: `spread`, half the way between those that a tenth lies below and above, by the middle (the median of these ordinals; of \
 waits drawn from nothing up to some length 0.8, from half of it 0.27); `spread_ms`; `gaps`, how many waits; `ordinals`, how many had enough.",
@@ -27,19 +27,28 @@ waits drawn from nothing up to some length 0.8, from half of it 0.27); `spread_m
 
 /// Fewer waits before the same retry show nothing.
 const LEAST: usize = 8;
+/// Waits that lie apart by less, as a part of them, were meant to be the same.
+pub(super) const LITTLE: f64 = 0.05;
+/// Those that lie apart by more were not.
+const MUCH: f64 = 0.1;
+/// A machine adds as much to a short wait as to a long one: in milliseconds.
+const SHORT: f64 = 150.0;
+
+/// How far the waits before retries lie apart, as a part of those before the same one.
+pub(super) fn spread<'s>(ordinals: impl IntoIterator<Item = &'s Samples>) -> f64 {
+    figures::spread(ordinals, SHORT)
+}
 
 fn judge(case: &Case<'_>) -> Judged {
     let efforts = Efforts::of(case);
     let gaps = efforts.gaps();
     let enough = gaps.values().filter(|gaps| gaps.len() >= LEAST);
     let ordinals: Vec<Samples> = enough.map(|gaps| waits(gaps)).collect();
-    let apart = ordinals
-        .iter()
-        .filter(|waits| waits.spread() > noise(waits.median()));
-    let verdict = match apart.count() * 2 {
+    let verdict = match spread(&ordinals) {
         _ if ordinals.is_empty() => Verdict::NotEnough,
-        apart if apart >= ordinals.len() => Verdict::Yes,
-        _ => Verdict::No,
+        spread if spread > MUCH => Verdict::Yes,
+        spread if spread < LITTLE => Verdict::No,
+        _ => Verdict::NotEnough,
     };
     let figure = |of: &dyn Fn(&Samples) -> f64| {
         let figures: Samples = ordinals.iter().map(of).collect();
@@ -115,6 +124,23 @@ mod tests {
             found.is(Verdict::Yes);
             let spread = if full { 0.8 } else { 0.27 };
             near(found.figure("spread"), spread, 0.5, 0.0);
+        }
+
+        #[test]
+        fn some_more_of_each_wait_is_enough(ms in 100.0..600.0_f64, part in 0.5..2.0_f64, drawn in drawn()) {
+            let found = seen(Spacing::Fixed(ms), Jitter::Plus(ms * part), 25, drawn);
+            found.is(Verdict::Yes);
+        }
+
+        #[test]
+        fn what_a_busy_machine_adds_is_not_taken_for_jitter(
+            ms in 300.0..1000.0_f64, part in 0.0..0.2_f64, seed: u64,
+        ) {
+            let found = seen(Spacing::Fixed(ms), Jitter::None, 16, (ms * part, seed));
+            prop_assert_ne!(found.verdict, Verdict::Yes, "{:?}", found);
+            if part < 0.08 {
+                found.is(Verdict::No);
+            }
         }
 
         #[test]

@@ -20,7 +20,7 @@ Judged from the times between the head of a request and the end of the caller's 
 while it still waited for an answer. A caller that ends its side within 10 ms waits on (a half-close), \
 and one that is cut short within 50 ms of the answer to another attempt at the same did not give up.
 
-`yes`: at most three times, each of at least 3 waits that lie within a tenth (or 50 ms) of the shortest \
+`yes`: at most three times, each of at least 3 waits that lie within 15 % (or 100 ms) of the shortest \
 and ended at 3 moments or more, hold three quarters of those that it left. Where that is not so of single \
 attempts, the time since the first attempt at the operation is taken instead. `no`: at least 3 waits \
 of 10 s or more, and longer by a quarter than any such time, that it did not leave, and more than a \
@@ -40,6 +40,8 @@ const LEAST: usize = 3;
 const LONG: f64 = 10_000.0;
 /// Times that a caller may have: for connecting, for an answer, for all.
 const MOST_TIMES: usize = 3;
+/// Waits that differ by so little have the same reason.
+const NEAR: f64 = 100.0;
 /// What ends within this of another is one moment, or one thing.
 const MOMENT: f64 = 50.0;
 
@@ -109,7 +111,7 @@ fn left(record: &Record) -> Option<Left<'_>> {
 /// The times at which those who left did so; none, where they did so at any time.
 fn usual(left: &[Left<'_>]) -> Vec<Samples> {
     let all: Samples = left.iter().map(|left| left.ms).collect();
-    let mut times = all.clusters(MOST_TIMES, LEAST, |ms| (ms / 10.0).max(MOMENT));
+    let mut times = all.clusters(MOST_TIMES, LEAST, |ms| (ms * 0.15).max(NEAR));
     times.retain(|times| {
         let within = |left: &&Left<'_>| (times.least()..=times.greatest()).contains(&left.ms);
         let ends = left

@@ -1,7 +1,7 @@
 //! Drives Firedrill with toxiproxy_rust as it is. Prints a line for each step, `NAME ADDRESS`, and
 //! goes on when a line comes: what the step has changed is measured meanwhile.
 //!
-//! `toxiproxy-rust-client CONTROL UPSTREAM`
+//! `toxiproxy CONTROL UPSTREAM`
 
 use std::io::{self, Write};
 
