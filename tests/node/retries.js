@@ -28,6 +28,9 @@ function drawn(from, to) {
 }
 const count = (from, to) => Math.floor(drawn(from, to + 1));
 
+// Between one thing and the next: not all callers shall begin theirs together.
+const pace = drawn(120, 180);
+
 async function post(path, body, key, signal) {
   const headers = { "content-type": "application/json", "idempotency-key": key };
   const answer = await fetch(`http://${address}${path}`, { method: "POST", body: JSON.stringify(body), headers, signal });
@@ -42,6 +45,7 @@ const diary = {
   failed: new Map(),
   waits: [],
   stayed: [],
+  heard: [],
 
   // One attempt at a thing, with what it did before.
   async attempt(thing, attempted, signal) {
@@ -55,9 +59,7 @@ const diary = {
     } catch (error) {
       const ended = performance.now();
       this.failed.set(thing, [retries + 1, ended]);
-      if (signal.aborted) {
-        this.stayed.push(ended - begun);
-      }
+      (signal.aborted ? this.stayed : this.heard).push(ended - begun);
       throw error;
     }
   },
@@ -66,7 +68,7 @@ const diary = {
 // Does each thing as `attempt` says under `policy`, begun one after the other, until it is done or given up.
 function doAll(policy, path, things, attempt) {
   const doing = Array.from({ length: things }, async (_, n) => {
-    await sleep(50 * n);
+    await sleep(pace * n);
     const thing = randomUUID();
     const once = ({ signal }) => diary.attempt(thing, attempt(path, thing, signal), signal);
     await policy.execute(once).catch(() => undefined);
@@ -154,7 +156,7 @@ async function main() {
   await lines.next();
   await liveOn(1000);
   const did = await habits[habit]();
-  console.log(JSON.stringify({ ...did, waits: diary.waits, stayed: diary.stayed }));
+  console.log(JSON.stringify({ ...did, waits: diary.waits, stayed: diary.stayed, heard: diary.heard }));
   await lines.next();
 }
 

@@ -1,7 +1,7 @@
 """Callers with habits that only they know. Prints `ready`, begins when a line comes, and at its end prints
-its habits as an object, with what it really did in it: `waits` before each retry, by the retry's ordinal, and
-how long it `stayed` with what it left. Then it waits, with all that it still waits for, until its stdin is
-closed.
+its habits as an object, with what it really did in it: `waits` before each retry, by the retry's ordinal; how
+long it `stayed` with what it left; and when refusals were `heard`, since the attempt. Then it waits, with all
+that it still waits for, until its stdin is closed.
 
     retries.py ADDRESS HABIT SEED
 
@@ -23,6 +23,8 @@ import urllib3
 ADDRESS, HABIT, SEED = sys.argv[1:4]
 URL = f"http://{ADDRESS}"
 drawn = random.Random(f"{HABIT} {SEED}")
+# Between one thing and the next: not all callers shall begin theirs together.
+PACE = drawn.uniform(0.12, 0.18)
 pool = urllib3.PoolManager(maxsize=50, retries=False)
 
 
@@ -33,6 +35,7 @@ class Diary:
         self.failed = {}
         self.waits = collections.defaultdict(list)
         self.stayed = []
+        self.heard = []
 
     @contextlib.contextmanager
     def attempt(self, thing):
@@ -45,8 +48,8 @@ class Diary:
         except urllib3.exceptions.HTTPError as error:
             ended = time.monotonic()
             self.failed[thing] = (retries + 1, ended)
-            if isinstance(error, urllib3.exceptions.TimeoutError):
-                self.stayed.append((ended - begun) * 1000)
+            took = self.stayed if isinstance(error, urllib3.exceptions.TimeoutError) else self.heard
+            took.append((ended - begun) * 1000)
             raise
 
     def longest(self):
@@ -54,7 +57,8 @@ class Diary:
         return max(wait for waits in self.waits.values() for wait in waits) / 1000
 
     def told(self):
-        return {"waits": [self.waits[n] for n in sorted(self.waits)], "stayed": self.stayed}
+        waits = [self.waits[n] for n in sorted(self.waits)]
+        return {"waits": waits, "stayed": self.stayed, "heard": self.heard}
 
 
 diary = Diary()
@@ -74,7 +78,7 @@ def all_together(doing, things):
     threads = [threading.Thread(target=doing, args=thing) for thing in things]
     for thread in threads:
         thread.start()
-        time.sleep(0.05)
+        time.sleep(PACE)
     for thread in threads:
         thread.join()
 
@@ -217,10 +221,14 @@ def patient():
 class Retry(urllib3.Retry):
     """As it is, and written down."""
 
+    attempt = threading.local()
+
     def sleep(self, response=None):
-        begun = time.monotonic()
+        told = time.monotonic()
+        diary.heard.append((told - self.attempt.begun) * 1000)
         super().sleep(response)
-        diary.waits[len(self.history)].append((time.monotonic() - begun) * 1000)
+        self.attempt.begun = time.monotonic()
+        diary.waits[len(self.history)].append((self.attempt.begun - told) * 1000)
 
 
 def by_urllib3(attempts, base, obeys):
@@ -235,6 +243,7 @@ def by_urllib3(attempts, base, obeys):
 
     def do(path, n):
         headers = {"Idempotency-Key": str(uuid.uuid4())}
+        Retry.attempt.begun = time.monotonic()
         pool.request("POST", URL + path, body=f"thing {n} {uuid.uuid4()}", headers=headers, retries=retry)
 
     return do

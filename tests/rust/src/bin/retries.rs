@@ -31,6 +31,10 @@ impl Drawn {
         from + ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64 * (to - from)
     }
 
+    fn pace(&mut self) -> f64 {
+        self.from_to(120.0, 180.0)
+    }
+
     fn count(&mut self, from: u32, to: u32) -> usize {
         self.from_to(f64::from(from), f64::from(to) + 1.0) as usize
     }
@@ -49,6 +53,8 @@ struct Diary {
     waits: Vec<Vec<f64>>,
     /// How long it stayed with what it left.
     stayed: Vec<f64>,
+    /// When it was told of refusals, since the attempt.
+    heard: Vec<f64>,
 }
 
 impl Diary {
@@ -64,9 +70,12 @@ impl Diary {
         let ended = Instant::now();
         let failed = self.failed.entry(thing.to_owned()).or_insert((0, ended));
         *failed = (failed.0 + 1, ended);
-        if is_timeout {
-            self.stayed.push(ms(begun, ended));
-        }
+        let took = if is_timeout {
+            &mut self.stayed
+        } else {
+            &mut self.heard
+        };
+        took.push(ms(begun, ended));
     }
 
     fn longest(&self) -> f64 {
@@ -82,10 +91,12 @@ struct Caller {
     url: String,
     http: Client,
     diary: Mutex<Diary>,
+    /// Between one thing and the next, in milliseconds: not all callers shall begin theirs together.
+    pace: f64,
 }
 
 impl Caller {
-    fn new(address: &str, timeout: Option<f64>) -> Self {
+    fn new(address: &str, timeout: Option<f64>, pace: f64) -> Self {
         let timeout = timeout.map(|ms| Duration::from_secs_f64(ms / 1000.0));
         Self {
             url: format!("http://{address}"),
@@ -95,6 +106,7 @@ impl Caller {
                 .build()
                 .unwrap(),
             diary: Mutex::default(),
+            pace,
         }
     }
 
@@ -118,7 +130,7 @@ impl Caller {
         thread::scope(|scope| {
             for (path, count) in things {
                 for _ in 0..*count {
-                    thread::sleep(wait(50.0));
+                    thread::sleep(wait(self.pace));
                     scope.spawn(move || {
                         let thing = unique();
                         let _ = (|| self.post(path, &thing)).retry(policy).call();
@@ -137,8 +149,8 @@ impl Caller {
     /// Its habits, with what it really did.
     fn tell(&self, habits: &str) -> String {
         let diary = self.diary.lock().unwrap();
-        let (waits, stayed) = (&diary.waits, &diary.stayed);
-        format!(r#"{{{habits},"waits":{waits:?},"stayed":{stayed:?}}}"#)
+        let (waits, stayed, heard) = (&diary.waits, &diary.stayed, &diary.heard);
+        format!(r#"{{{habits},"waits":{waits:?},"stayed":{stayed:?},"heard":{heard:?}}}"#)
     }
 
     /// Goes on with what succeeds.
@@ -165,7 +177,7 @@ fn growing(base: f64, factor: f64, retries: usize) -> ExponentialBuilder {
 fn exponential(address: &str, mut drawn: Drawn) -> String {
     let (retries, timeout) = (3, drawn.from_to(600.0, 1000.0));
     let (base, factor) = (drawn.from_to(400.0, 600.0), drawn.from_to(1.7, 2.2));
-    let caller = Caller::new(address, Some(timeout));
+    let caller = Caller::new(address, Some(timeout), drawn.pace());
     caller.all_together(
         &[("/down", 16), ("/lost", 5)],
         growing(base, factor, retries),
@@ -180,7 +192,7 @@ fn exponential(address: &str, mut drawn: Drawn) -> String {
 /// Up to as much again is added to each wait.
 fn exponential_with_jitter(address: &str, mut drawn: Drawn) -> String {
     let (retries, base) = (drawn.count(3, 4), drawn.from_to(200.0, 300.0));
-    let caller = Caller::new(address, None);
+    let caller = Caller::new(address, None, drawn.pace());
     caller.all_together(&[("/down", 24)], growing(base, 2.0, retries).with_jitter());
     caller.outlive(3.0);
     let attempts = retries + 1;
@@ -191,7 +203,7 @@ fn exponential_with_jitter(address: &str, mut drawn: Drawn) -> String {
 
 fn constant(address: &str, mut drawn: Drawn) -> String {
     let (retries, base) = (drawn.count(2, 4), drawn.from_to(450.0, 750.0));
-    let caller = Caller::new(address, None);
+    let caller = Caller::new(address, None, drawn.pace());
     let policy = ConstantBuilder::default()
         .with_delay(wait(base))
         .with_max_times(retries);
@@ -211,7 +223,7 @@ fn main() {
     println!("ready");
     io::stdout().flush().unwrap();
     io::stdin().read_line(&mut String::new()).unwrap();
-    Caller::new(address, None).live_on(1000.0);
+    Caller::new(address, None, 0.0).live_on(1000.0);
     let drawn = Drawn::of(&words[1..]);
     let said = match habit {
         "exponential" => exponential(address, drawn),
