@@ -393,10 +393,11 @@ impl Did {
     }
 }
 
-/// Of samples in their order.
+/// Of samples in their order, between two where it falls there.
 fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
-    let last = sorted.len().checked_sub(1)?;
-    Some(sorted[(last as f64 * q).round() as usize])
+    let at = sorted.len().checked_sub(1)? as f64 * q;
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    Some(low + (high - low) * at.fract())
 }
 
 fn median(sorted: &[f64]) -> Option<f64> {
