@@ -187,7 +187,6 @@ async fn what_is_found_of_callers_is_what_they_do() {
     println!("unsure: {:?}", all.unsure);
     let again = format!("FIREDRILL_TEST_SEED={seed} draws the same");
     assert!(all.wrong.is_empty(), "{}\n{again}", all.wrong.join("\n"));
-    assert!(all.unsure.len() <= 3, "{:#?}\n{again}", all.unsure);
     // Each of them was shown both ways, and was too little at times.
     for (finding, _) in LEAST {
         let shown: Vec<_> = all.right[finding].iter().copied().collect();
@@ -226,7 +225,7 @@ impl Held<'_> {
         let jolted = !self.did.stayed_alike();
         if self.verdict("timeouts", some("timeout"), jolted) {
             let stayed = number("timeout").and_then(|_| median(&self.did.stayed));
-            self.near("timeouts", "after_ms", number("timeout"), 0.15, 0.0);
+            self.near("timeouts", "after_ms", number("timeout"), 0.15, late);
             self.near("timeouts", "after_ms", stayed, 0.03, late);
         }
         if self.verdict("bounded_retries", some("attempts"), false) {
@@ -242,7 +241,8 @@ impl Held<'_> {
             let is_sure = grows == Some(false) || truth["jitter"] != true;
             self.word("backoff", "spacing", word("spacing").filter(|_| is_sure));
             self.near("backoff", "base_ms", number("base"), 0.15, late);
-            self.near("backoff", "factor", number("factor"), 0.15, 0.0);
+            let factor = number("factor").filter(|_| !jolted);
+            self.near("backoff", "factor", factor, 0.15, 0.0);
             let found = &self.one("backoff").detail["medians_ms"];
             let found: Vec<f64> = serde_json::from_value(found.clone()).unwrap();
             let medians: Vec<f64> = self.did.medians().collect();
@@ -255,10 +255,22 @@ impl Held<'_> {
         let jitter = truth["jitter"].as_bool();
         if jitter == Some(false) && self.did.spread() > 0.07 {
             self.all.unsure.push(format!("{}, jitter", self.caller));
-        } else {
-            self.verdict("jitter", jitter, jolted);
+        } else if self.verdict("jitter", jitter, jolted) {
+            let scatter = self.did.scatter();
+            self.near(
+                "jitter",
+                "spread",
+                Some(scatter),
+                0.1,
+                0.05 + self.did.delay_of_waits(),
+            );
         }
-        self.verdict("retry_after", truth["obeys"].as_bool(), false);
+        let obeys = truth["obeys"].as_bool();
+        if self.verdict("retry_after", obeys, false) {
+            self.near("retry_after", "asked_ms", Some(1000.0), 0.0, 0.0);
+            let waited = self.did.medians().next().filter(|_| obeys == Some(true));
+            self.near("retry_after", "waited_ms", waited, 0.03, late);
+        }
         if self.verdict("unsafe_retry", word("unsafe").map(|how| how != "no"), false) {
             let found = &self.one("unsafe_retry").detail;
             let how = word("unsafe").filter(|how| *how != "no");
@@ -312,12 +324,12 @@ impl Held<'_> {
         }
     }
 
-    /// Whether a figure is within this part of the truth, and so many milliseconds.
-    fn near(&mut self, finding: &str, key: &str, truth: Option<f64>, part: f64, ms: f64) {
+    /// Whether a figure is within this part of the truth, and so much more.
+    fn near(&mut self, finding: &str, key: &str, truth: Option<f64>, part: f64, more: f64) {
         let found = self.one(finding).detail[key].as_f64();
-        let is_near = |truth: &f64| found.is_some_and(|f| (f - truth).abs() <= truth * part + ms);
+        let is_near = |truth: &f64| found.is_some_and(|f| (f - truth).abs() <= truth * part + more);
         if let Some(truth) = truth.filter(|truth| !is_near(truth)) {
-            self.say(finding, &format!("{key} near {truth:.1}"));
+            self.say(finding, &format!("{key} near {truth:.2}"));
         }
     }
 }
@@ -379,10 +391,26 @@ impl Did {
         (at(0.5) - at(0.1)).min(at(0.9) - at(0.5))
     }
 
+    /// Half the way between those that a tenth lies below and above, as a part: the middle of all ordinals.
+    fn scatter(&self) -> f64 {
+        let scatter = self.waits.iter().filter_map(|waits| {
+            let apart = quantile(waits, 0.9)? - quantile(waits, 0.1)?;
+            Some(apart / 2.0 / median(waits)?)
+        });
+        let mut scatter: Vec<f64> = scatter.collect();
+        scatter.sort_by(f64::total_cmp);
+        median(&scatter).unwrap_or(0.0)
+    }
+
     /// Whether waits that should be the same were not nearly so, or can't have looked so.
     fn is_jolted(&self) -> bool {
-        let shortest = self.medians().fold(f64::INFINITY, f64::min);
-        self.spread() > 0.03 || self.delay() > shortest * 0.03
+        self.spread() > 0.03 || self.delay_of_waits() > 0.03
+    }
+
+    /// What nearly all answers took, as a part of the shortest waits.
+    fn delay_of_waits(&self) -> f64 {
+        let waits = self.medians().filter(|ms| *ms >= 20.0);
+        self.delay() / waits.fold(f64::INFINITY, f64::min)
     }
 
     /// Whether nearly all that it left it left after the same time.

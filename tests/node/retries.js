@@ -97,8 +97,9 @@ const within = (limit, policy) => wrap(policy, timeout(limit, TimeoutStrategy.Ag
 const habits = {
   async exponential() {
     const [retries, limit] = [3, drawn(600, 1000)];
-    const [base, factor] = [drawn(400, 600), drawn(1.7, 2.2)];
-    const backoff = new ExponentialBackoff({ initialDelay: base, exponent: factor, generator: noJitterGenerator });
+    // This generator doubles, whatever its `exponent`.
+    const [base, factor] = [drawn(400, 600), 2];
+    const backoff = new ExponentialBackoff({ initialDelay: base, generator: noJitterGenerator });
     const policy = within(limit, retry(handleAll, { maxAttempts: retries, backoff }));
     await Promise.all([
       doAll(policy, "/down", 16, underEverNewNames),

@@ -241,6 +241,18 @@ mod tests {
         }
 
         #[test]
+        fn a_busy_machine_does_not_hide_it(
+            timeout in 800.0..15_000.0_f64, part in 0.0..0.12_f64, seed: u64, things in 3_usize..9,
+        ) {
+            // Both ends of each wait may be late by half of it.
+            let habits = habits(Some(timeout), timeout * part, seed);
+            let mut world = World::new(seed);
+            world.one_by_one(&habits, 0..things, 50.0, |_, _| Met::Lost);
+            let found = world.found("timeouts", 60_000.0);
+            near(found.is(Verdict::Yes).figure("after_ms"), timeout, 0.07, 0.0);
+        }
+
+        #[test]
         fn a_caller_that_waits_and_waits_has_none(noise in noise(), seed: u64, things in 3_usize..9) {
             let habits = habits(None, noise, seed);
             let mut world = World::new(seed);
