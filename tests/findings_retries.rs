@@ -234,11 +234,12 @@ impl Held<'_> {
             self.near("bounded_retries", "limit", number("attempts"), 0.0, 0.0);
             self.near("bounded_retries", "worst", number("attempts"), 0.0, 0.0);
         }
-        let jolted = truth["jitter"] != true && self.did.is_jolted();
+        let starved = self.did.is_starved();
+        let jolted = starved || (truth["jitter"] != true && self.did.is_jolted());
         let grows = word("spacing").map(|spacing| spacing != "fixed");
         if self.verdict("backoff", grows, jolted) {
             // What is drawn may be nearer to a line.
-            let is_sure = grows == Some(false) || truth["jitter"] != true;
+            let is_sure = grows == Some(false) || (truth["jitter"] != true && !jolted);
             self.word("backoff", "spacing", word("spacing").filter(|_| is_sure));
             self.near("backoff", "base_ms", number("base"), 0.15, late);
             let factor = number("factor").filter(|_| !jolted);
@@ -253,7 +254,7 @@ impl Held<'_> {
             }
         }
         let jitter = truth["jitter"].as_bool();
-        if jitter == Some(false) && self.did.spread() > 0.07 {
+        if jitter == Some(false) && (starved || self.did.spread() > 0.07) {
             self.all.unsure.push(format!("{}, jitter", self.caller));
         } else if self.verdict("jitter", jitter, jolted) {
             let scatter = self.did.scatter();
@@ -413,11 +414,17 @@ impl Did {
         self.delay() / waits.fold(f64::INFINITY, f64::min)
     }
 
-    /// Whether nearly all that it left it left after the same time.
+    /// Whether so much was late that the waits on the wire were others than it knows of.
+    fn is_starved(&self) -> bool {
+        self.delay() > 50.0 && self.delay_of_waits() > 0.1
+    }
+
+    /// Whether nearly all that it left it left after the same time, as can be seen from outside.
     fn stayed_alike(&self) -> bool {
         let middle = median(&self.stayed).unwrap_or(0.0);
         let near = |ms: &&f64| (**ms - middle).abs() <= middle * 0.06;
-        self.stayed.iter().filter(near).count() * 5 >= self.stayed.len() * 4
+        let seen = self.stayed.is_empty() || self.delay() <= middle * 0.06;
+        seen && self.stayed.iter().filter(near).count() * 5 >= self.stayed.len() * 4
     }
 }
 
