@@ -3,7 +3,7 @@
 //!
 //! One test, since what it stands on takes longer to build than to use. With `FIREDRILL_IMAGE` set to
 //! a folder that `docker/build` has filled it is about what is shipped.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 mod drills;
 #[path = "../support/mod.rs"]
