@@ -17,7 +17,8 @@ lies below the middle, or above it, whichever is less: what is late by chance li
 one side empty.
 
 `yes`: that is more than a tenth. `no`: less than a twentieth. `not_enough`: it is between these, since a busy machine may add as \
-much; or there is no such ordinal. Waits that `Retry-After` asked for count too.
+much; or there is no such ordinal. What a caller's machine adds that has far too much to do can't be told from jitter. Waits that \
+`Retry-After` asked for count too.
 
 `detail`: `spread`, half the way between those that a tenth lies below and above, by the middle (the median of these ordinals; of \
 waits drawn from nothing up to some length 0.8, from half of it 0.27); `spread_ms`; `gaps`, how many waits; `ordinals`, how many had enough.",
