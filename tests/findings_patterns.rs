@@ -5,15 +5,14 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firedrill::evidence::findings::{Finding, Verdict, Wanted};
 use serde_json::{Map, Value, json};
 
-use support::PATIENCE;
 use support::process::{Firedrill, Process, program, without_proxies};
+use support::{PATIENCE, here};
 
 const RULES: &str = "\
 rules:
@@ -34,16 +33,6 @@ const PATTERNS: &[&str] = &[
 
 /// The longest that one of them takes, whatever else the machine does.
 const LONG: Duration = Duration::from_secs(60);
-
-fn here(path: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    assert!(
-        path.exists(),
-        "there is no {}: run tests/run",
-        path.display()
-    );
-    path
-}
 
 fn command(habit: &str) -> Command {
     if habit.starts_with("node_") {

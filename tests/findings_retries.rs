@@ -5,15 +5,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use firedrill::evidence::findings::{Finding, Verdict, Wanted};
 use serde_json::Value;
 
-use support::Server;
 use support::process::{Firedrill, Process, program, without_proxies};
+use support::{Server, here};
 
 /// Who calls by what, and its habits.
 const CALLERS: &[(&str, &[&str])] = &[
@@ -66,16 +65,6 @@ const LEAST: &[(&str, u64)] = &[
 
 /// What its end is waited for, whatever else the machine does.
 const PATIENCE: Duration = Duration::from_secs(80);
-
-fn here(path: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    assert!(
-        path.exists(),
-        "there is no {}: run tests/run",
-        path.display()
-    );
-    path
-}
 
 fn command(language: &str) -> Command {
     match language {

@@ -5,27 +5,16 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::process::{Firedrill, Process, program, without_proxies};
 use support::raw::stream;
-use support::{Client, Server, soon, until};
+use support::{Client, Server, here, soon, until};
 use tokio::io::AsyncReadExt;
 
 /// What scheduling may add here; a toxic adds clearly more.
 const SLACK: Duration = Duration::from_millis(100);
-
-fn here(path: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    assert!(
-        path.exists(),
-        "there is no {}: run tests/run",
-        path.display()
-    );
-    path
-}
 
 /// Sends `text` and reads it back; how long that took.
 async fn echoed(client: &mut Client, text: &[u8]) -> Duration {

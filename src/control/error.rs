@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::clock::Timestamp;
 use crate::config::Problems;
 use crate::proxy::StartError;
 use crate::state::Refused;
@@ -148,6 +149,18 @@ impl From<StartError> for Failure {
                 .hint("choose another `listen`; port 0 takes any free one"),
         }
     }
+}
+
+/// A moment in a query.
+///
+/// # Errors
+/// It is not RFC 3339.
+pub(super) fn moment(value: &str) -> Result<Timestamp, Failure> {
+    value.parse::<Timestamp>().map_err(|error| {
+        let message = format!("`{value}` is no moment: {error}");
+        let failure = Failure::new(StatusCode::BAD_REQUEST, "query", message);
+        failure.hint("write RFC 3339, such as 2026-01-02T03:04:05Z")
+    })
 }
 
 /// No such path.

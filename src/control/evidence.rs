@@ -13,10 +13,9 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc};
 
 use super::App;
-use super::error::Failure;
+use super::error::{Failure, moment};
 use super::routes::{Api, JSON_LINES, Route};
 use super::stream::Pieces;
-use crate::clock::Timestamp;
 use crate::evidence::{Class, Entry, Filter, Ledger, Record, RecordId};
 use crate::pipeline::Context;
 use crate::rules::Statuses;
@@ -117,16 +116,8 @@ fn parse(pairs: Vec<(String, String)>) -> Result<(Filter, bool), Failure> {
                 })?;
                 filter.status = Some(statuses);
             }
-            "since" | "until" => {
-                let moment = value.parse::<Timestamp>().map_err(|error| {
-                    let failure = wrong(&key, format!("`{value}` is no moment: {error}"));
-                    failure.hint("write RFC 3339, such as 2026-01-02T03:04:05Z")
-                })?;
-                match key.as_str() {
-                    "since" => filter.since = Some(moment),
-                    _ => filter.until = Some(moment),
-                }
-            }
+            "since" => filter.since = Some(moment(&value)?),
+            "until" => filter.until = Some(moment(&value)?),
             "class" => {
                 let class = Class::find(&value).ok_or_else(|| {
                     let classes = Class::ALL.map(Class::as_str).join(", ");

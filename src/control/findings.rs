@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::App;
-use super::error::Failure;
+use super::error::{Failure, moment};
 use super::routes::{Api, Route};
 use crate::clock::Timestamp;
 use crate::config;
@@ -119,16 +119,8 @@ fn parse(pairs: Vec<(String, String)>) -> Result<Wanted, Failure> {
             "finding" => wanted.finding = Some(value),
             "from" => wanted.from = Some(value),
             "to" => wanted.to = Some(value),
-            "since" | "until" => {
-                let moment = value.parse::<Timestamp>().map_err(|error| {
-                    let failure = wrong(&key, format!("`{value}` is no moment: {error}"));
-                    failure.hint("write RFC 3339, such as 2026-01-02T03:04:05Z")
-                })?;
-                match key.as_str() {
-                    "since" => wanted.since = Some(moment),
-                    _ => wanted.until = Some(moment),
-                }
-            }
+            "since" => wanted.since = Some(moment(&value)?),
+            "until" => wanted.until = Some(moment(&value)?),
             _ => {
                 return Err(wrong(&key, format!("there is no filter `{key}`"))
                     .hint("the filters are finding, from, to, since and until"));

@@ -7,19 +7,12 @@ const http = require("node:http");
 const readline = require("node:readline");
 const { setTimeout: sleep } = require("node:timers/promises");
 const { ConsecutiveBreaker, bulkhead, circuitBreaker, handleAll } = require("cockatiel");
+const chance = require("./drawn.js");
 
 const [habit, seed] = process.argv.slice(2);
 let addresses;
 
-// mulberry32, begun with a hash of the words.
-let state = [...`${habit} ${seed}`].reduce((h, c) => Math.imul(h ^ c.charCodeAt(0), 0x01000193), 0x811c9dc5);
-function drawn(from, to) {
-  state = (state + 0x6d2b79f5) | 0;
-  let t = Math.imul(state ^ (state >>> 15), 1 | state);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return from + (((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * (to - from);
-}
-const count = (from, to) => Math.floor(drawn(from, to + 1));
+const { drawn, count } = chance(`${habit} ${seed}`);
 
 async function post(path) {
   const headers = { "content-type": "application/json", "idempotency-key": randomUUID() };

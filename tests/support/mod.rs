@@ -30,15 +30,20 @@ use firedrill::state::{Change, Source, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Something in the checkout, which `tests/run` puts there if it is none of its files.
+pub fn here(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    assert!(
+        path.exists(),
+        "there is no {}: run tests/run",
+        path.display()
+    );
+    path
+}
+
 /// The Python that `tests/run` sets up.
 pub fn python() -> PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python/bin/python");
-    assert!(
-        python.exists(),
-        "there is no target/python: run tests/run, or\n\
-         python3 -m venv target/python && target/python/bin/pip install -r tests/python/requirements.txt"
-    );
-    python
+    here("target/python/bin/python")
 }
 
 /// The longest that any condition is waited for.

@@ -108,17 +108,32 @@ impl Run<'_> {
         let load = self.course(&samples);
         let names = self.edge_names();
         let facts = Facts {
-            samples: &samples,
-            load: &load,
-            edges: &names,
-            entry: &self.entry,
-            findings: &[],
-            before: self.before,
             during: window,
             end: now,
             live: true,
+            ..self.facts(&samples, &load, &names)
         };
         judge(&stop.condition, When::During, place, &facts).verdict == Verdict::Held
+    }
+
+    /// What was seen so far, to judge by; nothing is known of findings.
+    pub(super) fn facts<'f>(
+        &'f self,
+        samples: &'f Samples,
+        load: &'f [Op],
+        names: &'f [String],
+    ) -> Facts<'f> {
+        Facts {
+            samples,
+            load,
+            edges: names,
+            entry: &self.entry,
+            findings: &[],
+            before: self.before,
+            during: self.during,
+            end: self.during.to,
+            live: false,
+        }
     }
 
     pub(super) fn edge_names(&self) -> Vec<String> {
@@ -132,15 +147,9 @@ impl Run<'_> {
         let load = self.course(&samples);
         let names = self.edge_names();
         let facts = Facts {
-            samples: &samples,
-            load: &load,
-            edges: &names,
-            entry: &self.entry,
-            findings: &[],
-            before: self.before,
             during: self.before,
             end: self.before.to,
-            live: false,
+            ..self.facts(&samples, &load, &names)
         };
         let (_, all) = success(&load, self.before);
         if all < LEAST {

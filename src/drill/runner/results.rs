@@ -60,15 +60,9 @@ impl Run<'_> {
         let findings: Vec<_> = findings.cloned().collect();
         let names = self.edge_names();
         let facts = Facts {
-            samples: &samples,
-            load: &load,
-            edges: &names,
-            entry: &self.entry,
             findings: &found,
-            before: self.before,
-            during: self.during,
             end,
-            live: false,
+            ..self.facts(&samples, &load, &names)
         };
         let promises: Vec<_> = self
             .job
