@@ -121,14 +121,23 @@ pub struct Alarm(Option<Box<Armed>>);
 struct Armed {
     /// For the long stretch, and for all of it where there is no precise timer.
     coarse: Pin<Box<tokio::time::Sleep>>,
+    /// For what it is set.
+    deadline: Instant,
     /// The deadline for which the precise timer was asked.
     asked: Option<Instant>,
 }
 
 impl Alarm {
-    /// Arranges for the polling task to be woken at `deadline`, or says that it has passed.
-    /// The last deadline that was polled holds; earlier ones may still wake the task, for nothing.
+    /// Arranges for the polling task, always the same, to be woken at `deadline`, or says that it has
+    /// passed. The last deadline that was polled holds; earlier ones may still wake the task, for nothing.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        if self
+            .0
+            .as_ref()
+            .is_some_and(|armed| armed.is_far_from(deadline))
+        {
+            return Poll::Pending;
+        }
         let now = now();
         if deadline <= now {
             return Poll::Ready(());
@@ -138,9 +147,11 @@ impl Alarm {
         let armed = self.0.get_or_insert_with(|| {
             Box::new(Armed {
                 coarse: Box::pin(tokio::time::sleep_until(until)),
+                deadline,
                 asked: None,
             })
         });
+        armed.deadline = deadline;
         if long.is_none() && armed.ask_precise(cx, deadline) {
             return Poll::Pending;
         }
@@ -159,6 +170,11 @@ impl Alarm {
 }
 
 impl Armed {
+    /// Whether it is set for this deadline, and still on the long stretch: without a look at the clock.
+    fn is_far_from(&self, deadline: Instant) -> bool {
+        self.deadline == deadline && self.asked != Some(deadline) && !self.coarse.is_elapsed()
+    }
+
     /// Whether the precise timer will wake the task at `deadline`.
     #[cfg(target_os = "linux")]
     fn ask_precise(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {

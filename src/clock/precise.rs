@@ -1,7 +1,9 @@
 //! The last stretch of a wait: one heap of deadlines per runtime, on a timerfd.
 //!
 //! tokio's timer counts whole milliseconds. A timerfd among the runtime's own sockets fires within
-//! tens of microseconds, and wakes the waiting task on the thread that sees it.
+//! tens of microseconds where the machine is busy, and wakes the waiting task on the thread that sees
+//! it. A processor that has fallen asleep takes a hundred more to wake: so it is woken that much
+//! before, and the rest of the time goes to whatever else the runtime has to do.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -10,6 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
@@ -20,6 +23,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Handle, Id};
 
 use super::{Instant, now};
+
+/// How long before a deadline a thread is woken that may have fallen asleep.
+const AHEAD: Duration = Duration::from_micros(200);
+
+/// For how long a thread has nothing due that may fall asleep. A tenth of its time at most is then spent
+/// awake for nothing.
+const ASLEEP: Duration = Duration::from_micros(800);
 
 /// A task that waits, ordered by its deadline.
 struct Waiting(Instant, Waker);
@@ -44,7 +54,21 @@ impl Ord for Waiting {
 /// The deadlines of one runtime.
 struct Driver {
     timer: AsyncFd<OwnedFd>,
-    heap: Mutex<BinaryHeap<Reverse<Waiting>>>,
+    waiting: Mutex<Deadlines>,
+}
+
+#[derive(Default)]
+struct Deadlines {
+    heap: BinaryHeap<Reverse<Waiting>>,
+    /// The timer was set to fire ahead of the first of them.
+    ahead: bool,
+}
+
+/// Who is due, and what to do for those who are not.
+struct Due {
+    wakers: Vec<Waker>,
+    /// The next is due within moments: to be asked again instead of waited for.
+    soon: bool,
 }
 
 /// The drivers of all runtimes that live.
@@ -90,28 +114,36 @@ impl Driver {
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).ok()?;
         let driver = Arc::new(Self {
             timer: register(timer).ok()?,
-            heap: Mutex::default(),
+            waiting: Mutex::default(),
         });
         drivers.insert(runtime.id(), Arc::downgrade(&driver));
         runtime.spawn(Arc::clone(&driver).run());
         Some(driver)
     }
 
-    fn heap(&self) -> MutexGuard<'_, BinaryHeap<Reverse<Waiting>>> {
-        self.heap.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiting(&self) -> MutexGuard<'_, Deadlines> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, deadline: Instant, waker: &Waker) -> io::Result<()> {
-        let mut heap = self.heap();
-        let first = heap.peek().is_none_or(|Reverse(next)| deadline < next.0);
-        heap.push(Reverse(Waiting(deadline, waker.clone())));
-        if first { self.arm(deadline) } else { Ok(()) }
+        let mut waiting = self.waiting();
+        let next = waiting.heap.peek();
+        let first = next.is_none_or(|Reverse(next)| deadline < next.0);
+        waiting.heap.push(Reverse(Waiting(deadline, waker.clone())));
+        if first {
+            self.arm(&mut waiting, deadline)?;
+        }
+        Ok(())
     }
 
-    fn arm(&self, deadline: Instant) -> io::Result<()> {
+    fn arm(&self, waiting: &mut Deadlines, deadline: Instant) -> io::Result<()> {
+        let mut left = deadline.saturating_duration_since(now());
+        waiting.ahead = left >= ASLEEP;
+        if waiting.ahead {
+            left -= AHEAD;
+        }
         // A time of zero would disarm it.
-        let left = deadline.saturating_duration_since(now());
-        let left = left.max(std::time::Duration::from_nanos(1));
+        let left = left.max(Duration::from_nanos(1));
         let zero = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -135,23 +167,40 @@ impl Driver {
             };
             let mut count = [0; 8];
             let _ = fired.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut count)?));
-            for waker in self.due() {
-                waker.wake();
+            loop {
+                let due = self.due();
+                due.wakers.into_iter().for_each(Waker::wake);
+                if !due.soon {
+                    break;
+                }
+                // Everyone else has a turn, sockets too.
+                tokio::task::yield_now().await;
             }
         }
     }
 
     /// Takes out who is due, and arms for who is next.
-    fn due(&self) -> Vec<Waker> {
-        let mut due = Vec::new();
-        let mut heap = self.heap();
-        while let Some(Reverse(next)) = heap.peek() {
-            if next.0 > now() {
-                // Refused only for a broken timer; the callers' other timer serves then.
-                let _ = self.arm(next.0);
-                break;
+    fn due(&self) -> Due {
+        let mut due = Due {
+            wakers: Vec::new(),
+            soon: false,
+        };
+        let waiting = &mut *self.waiting();
+        while let Some(Reverse(next)) = waiting.heap.peek() {
+            let (deadline, now) = (next.0, now());
+            if deadline <= now {
+                waiting.ahead = false;
+                let first = waiting.heap.pop();
+                due.wakers
+                    .extend(first.map(|Reverse(Waiting(_, waker))| waker));
+                continue;
             }
-            due.extend(heap.pop().map(|Reverse(Waiting(_, waker))| waker));
+            due.soon = waiting.ahead && deadline <= now + AHEAD;
+            if !due.soon {
+                // Refused only for a broken timer; the callers' other timer serves then.
+                let _ = self.arm(waiting, deadline);
+            }
+            break;
         }
         due
     }

@@ -70,13 +70,13 @@ impl Ladder {
     pub fn identify(&self, request: &Request<'_>) -> Option<Identity> {
         if let Some(value) = self.own.of_head(request) {
             let header = self.own.header.as_deref();
-            return Some(self.identity(By::Configured, header, value));
+            return Some(self.identity(By::Configured, header, value.to_owned()));
         }
         if let Some((by, header, value)) = named(request) {
-            return Some(self.identity(by, Some(header), value));
+            return Some(self.identity(by, Some(header), value.to_owned()));
         }
         let trace = Trace::of(request)?.id.to_string();
-        Some(self.identity(By::TraceId, Some("traceparent"), &trace))
+        Some(self.identity(By::TraceId, Some("traceparent"), trace))
     }
 
     /// Where in a trace a request stands, as it is kept.
@@ -95,13 +95,17 @@ impl Ladder {
     #[must_use]
     pub fn of_body(&self, body: &Body<'_>) -> Option<Identity> {
         let value = self.own.of_body(body)?;
-        Some(self.identity(By::Configured, None, &value))
+        Some(self.identity(By::Configured, None, value))
     }
 
     /// A hash of method, path and body (`print`), for those that have nothing better.
     #[must_use]
     pub fn fingerprint(&self, print: u64) -> Identity {
-        self.identity(By::Fingerprint, None, &format!("{print:016x}"))
+        // Most requests have no better one: without the cost of `format!`.
+        let mut hex = String::with_capacity(16);
+        let digit = |n: u32| char::from_digit((print >> (4 * n) & 0xF) as u32, 16);
+        hex.extend((0..16).rev().filter_map(digit));
+        self.identity(By::Fingerprint, None, hex)
     }
 
     /// The operation's decision key, as far as the head tells it: the configured identity, else the
@@ -129,12 +133,11 @@ impl Ladder {
         seed::key(&[id.as_bytes()])
     }
 
-    fn identity(&self, by: By, header: Option<&str>, value: &str) -> Identity {
+    fn identity(&self, by: By, header: Option<&str>, value: String) -> Identity {
         let strength = match by {
             By::TraceId | By::Fingerprint => Strength::Weak,
             _ => Strength::Strong,
         };
-        let value = value.to_owned();
         let identity = Identity {
             by,
             value,

@@ -41,6 +41,17 @@ pub(super) enum Read<R> {
     Broken(io::Error),
 }
 
+/// What was moved in one direction of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// Nothing: the task is woken when that may change.
+    Nothing,
+    /// All that there was: the task is woken when there is more.
+    All,
+    /// Something, and more may follow at once.
+    Some,
+}
+
 /// How long a connection may be silent before the system asks whether the other host is still
 /// there. It asks again and gives up as the system is set up (tcp(7)).
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
@@ -175,6 +186,16 @@ impl Peer {
                 Ok(()) => Read::Bytes(take(cx, read.filled())),
             })
         })
+    }
+
+    /// Whether another read may find something; if not, the task is woken when one will. Asked after a
+    /// read, it mostly saves the next one.
+    pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Moved {
+        match &self.socket {
+            Socket::Plain(stream) if stream.poll_read_ready(cx).is_pending() => Moved::All,
+            // What TLS has taken in, only a read tells.
+            _ => Moved::Some,
+        }
     }
 
     /// Writes once, from several places if that can be.

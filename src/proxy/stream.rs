@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::auto::{Known, Said};
 use super::copy::{self, Answer, Begin, Feed, Towards};
 use super::lane::{Flushed, Lane};
-use super::peer::{Peer, READ_SIZE, Read, TRUNCATED};
+use super::peer::{Moved, Peer, READ_SIZE, Read, TRUNCATED};
 use super::splice::Bulk;
 use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
@@ -238,11 +238,14 @@ impl Stream {
             let up = self.pump(cx, Direction::Upstream, &mut deadline);
             let down = self.pump(cx, Direction::Downstream, &mut deadline);
             self.end_lost(&mut deadline);
-            if !up && !down {
+            let moved = [up, down];
+            if moved == [Moved::Nothing; 2] {
                 break;
             }
             if let Some(fate) = self.fate.written() {
                 fate.moved = None;
+            } else if !moved.contains(&Moved::Some) && self.is_at_rest() {
+                break;
             }
         }
         self.end_due(&mut deadline);
@@ -260,6 +263,14 @@ impl Stream {
             let _ = peer.poll_flush(cx);
         }
         Poll::Pending
+    }
+
+    /// Whether, with nothing more to be read, nothing else is under way either.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.upstream, Upstream::Open(_))
+            && self.halves.iter().all(|half| half.lane.is_empty())
+            && !self.session.awaits()
+            && !self.operation.is_chosen()
     }
 
     /// Takes what was read before, as if it were read now.
@@ -342,13 +353,13 @@ impl Stream {
         }
     }
 
-    /// Moves what can be moved in one direction. Answers whether more may follow at once.
+    /// Moves what can be moved in one direction.
     fn pump(
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
         deadline: &mut Option<Instant>,
-    ) -> bool {
+    ) -> Moved {
         if self.session.awaits() {
             self.ask_late(deadline);
         }
@@ -356,12 +367,12 @@ impl Stream {
         self.flush(cx, direction, cut, deadline);
         let clear = !cut && !self.operation.is_chosen() && self.fate.feeds.is_empty();
         let bulky = clear && !self.session.awaits_bytes() && self.is_plain();
-        if let Some(more) = self.pump_bulk(cx, direction, bulky) {
-            return more;
+        if let Some(moved) = self.pump_bulk(cx, direction, bulky) {
+            return moved;
         }
         let (source, target, mut intake) = self.parts(direction);
         let Some(source) = source.filter(|peer| !peer.eof) else {
-            return false;
+            return Moved::Nothing;
         };
         let room = intake.half.sink || intake.half.lane.has_room(cut, deadline);
         if !room {
@@ -370,27 +381,29 @@ impl Stream {
             return match broken {
                 Some(error) => {
                     self.source_broken(direction, &error);
-                    true
+                    Moved::Some
                 }
-                None if clear => false,
+                None if clear => Moved::Nothing,
                 None => {
                     sooner(deadline, clock::now() + STALLED_LOOK);
-                    false
+                    Moved::Nothing
                 }
             };
         }
         let mut feeds = intake.fate.feeds.iter();
         if direction == Direction::Upstream && !feeds.all(|feed| feed.poll_room(cx).is_ready()) {
-            return false;
+            return Moved::Nothing;
         }
         let read = source.poll_read(cx, |cx, bytes| {
             intake.take(cx, target, bytes) && bulky && bytes.len() == READ_SIZE
         });
         match read {
-            Poll::Pending => return false,
+            Poll::Pending => return Moved::Nothing,
             Poll::Ready(Read::Bytes(full)) => {
+                let moved = source.poll_more(cx);
                 self.note_sent();
                 self.note_read(direction, full);
+                return moved;
             }
             Poll::Ready(Read::Eof) => {
                 self.adopt_changes();
@@ -398,7 +411,7 @@ impl Stream {
             }
             Poll::Ready(Read::Broken(error)) => self.source_broken(direction, &error),
         }
-        true
+        Moved::Some
     }
 
     /// Whether the kernel could move bytes by itself.

@@ -25,7 +25,7 @@ use self::requests::MOST_AWAITING;
 use super::auto::Known;
 use super::lane::Flushed;
 use super::multiplex;
-use super::peer::{Peer, Read};
+use super::peer::{Moved, Peer, Read};
 use super::upstream::{Upstream, spoken, to_blame};
 use super::watch::{Bell, Watch, sooner};
 use crate::clock::{self, Instant, Timestamp};
@@ -182,10 +182,14 @@ impl Tap {
             let kept = self.core.poll_kept(cx);
             self.core.answer_locally();
             let down = self.pump_down(cx, &mut deadline);
-            if !up && !down && !kept {
+            let moved = [up, down];
+            if moved == [Moved::Nothing; 2] && !kept {
                 break;
             }
             self.moved = None;
+            if !moved.contains(&Moved::Some) && !kept && self.is_at_rest() {
+                break;
+            }
         }
         self.core.note_cuts();
         self.meet_ends(&mut deadline);
@@ -210,6 +214,11 @@ impl Tap {
             let _ = peer.poll_flush(cx);
         }
         Poll::Pending
+    }
+
+    /// Whether, with nothing more to be read, nothing else is under way but what the sides say next.
+    fn is_at_rest(&self) -> bool {
+        matches!(self.upstream, Upstream::Open(_)) && self.core.is_at_rest()
     }
 
     /// Whether the process stops and nothing keeps this connection.
@@ -301,8 +310,8 @@ impl Tap {
         core.fate.get_or_insert((Then::Reset, None));
     }
 
-    /// Moves what can be moved towards the upstream. Answers whether more may follow at once.
-    fn pump_up(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
+    /// Moves what can be moved towards the upstream.
+    fn pump_up(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> Moved {
         let core = &mut self.core;
         let cut = core.session.cuts().silences(Direction::Upstream);
         if let Some(upstream) = self.upstream.peer().filter(|_| !cut) {
@@ -326,7 +335,10 @@ impl Tap {
             core.reframe_requests(cx, self.upstream.peer());
         }
         // Bytes that had waited may now have to be dialled for.
-        let moved = core.from_client.len() < waiting;
+        let moved = match core.from_client.len() < waiting {
+            true => Moved::Some,
+            false => Moved::Nothing,
+        };
         let room = core.has_room(deadline);
         self.stalled = !room;
         let Some(client) = self.client.as_mut().filter(|peer| !peer.eof && room) else {
@@ -347,7 +359,7 @@ impl Tap {
         });
         match read {
             Poll::Pending => return moved,
-            Poll::Ready(Read::Bytes(())) => {}
+            Poll::Ready(Read::Bytes(())) => return client.poll_more(cx),
             Poll::Ready(Read::Eof) => {
                 if self.ended.is_none() {
                     self.left.get_or_insert_with(Timestamp::now);
@@ -361,18 +373,18 @@ impl Tap {
             }
             Poll::Ready(Read::Broken(_)) => self.lose_client(),
         }
-        true
+        Moved::Some
     }
 
-    /// Moves what can be moved towards the client. Answers whether more may follow at once.
-    fn pump_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
+    /// Moves what can be moved towards the client.
+    fn pump_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> Moved {
         self.flush_down(cx, deadline);
         let core = &mut self.core;
         let sunk = core.is_sunk();
         let cut = core.session.cuts().silences(Direction::Downstream);
         let room = !core.awaits_copy() && (sunk || core.down.has_room(cut, deadline));
         let Upstream::Open(upstream) = &mut self.upstream else {
-            return false;
+            return Moved::Nothing;
         };
         if room
             && !core.from_upstream.is_empty()
@@ -385,7 +397,7 @@ impl Tap {
             core.fate.get_or_insert((Then::Close, None));
         }
         if upstream.eof || !room {
-            return false;
+            return Moved::Nothing;
         }
         let blame = match self.left {
             // It had said that it would say no more, and the upstream may have taken it for gone.
@@ -400,8 +412,9 @@ impl Tap {
             core.upstream_bytes(cx, client, bytes);
         });
         match read {
-            Poll::Pending => return false,
+            Poll::Pending => return Moved::Nothing,
             Poll::Ready(Read::Bytes(())) => {
+                let moved = upstream.poll_more(cx);
                 let decided = core.tunnel || core.requests.is_idle();
                 if decided && !core.from_client.is_empty() {
                     core.reframe_requests(cx, Some(upstream));
@@ -409,6 +422,7 @@ impl Tap {
                 if core.upstream_unusable {
                     self.upstream.reset();
                 }
+                return moved;
             }
             Poll::Ready(Read::Eof) => {
                 if core.tunnel {
@@ -427,7 +441,7 @@ impl Tap {
                 self.upstream = Upstream::Gone;
             }
         }
-        true
+        Moved::Some
     }
 
     fn flush_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {

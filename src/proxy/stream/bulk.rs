@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::{Stream, UP};
 use crate::operation::Direction;
+use crate::proxy::peer::Moved;
 use crate::proxy::splice::Bulk;
 
 /// Full reads in a row that begin the bulk.
@@ -24,14 +25,13 @@ impl Stream {
         }
     }
 
-    /// Moves bulk bytes. `None`: there are none, read as usual; else whether more may follow at
-    /// once.
+    /// Moves bulk bytes. `None`: there are none, read as usual.
     pub(super) fn pump_bulk(
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
         clear: bool,
-    ) -> Option<bool> {
+    ) -> Option<Moved> {
         self.halves[direction as usize].bulk.as_ref()?;
         let (source, target, mut intake) = self.parts(direction);
         let bulk = intake.half.bulk.as_mut()?;
@@ -47,15 +47,15 @@ impl Stream {
         };
         if !bulk.is_drained() {
             return Some(match bulk.poll_drain(cx, to) {
-                Poll::Pending => false,
+                Poll::Pending => Moved::Nothing,
                 Poll::Ready(Ok(n)) => {
                     intake.half.lane.count_passed(n);
-                    true
+                    Moved::Some
                 }
                 Poll::Ready(Err(error)) => {
                     intake.half.bulk = None;
                     self.target_broken(direction, &error);
-                    true
+                    Moved::Some
                 }
             });
         }
@@ -64,13 +64,13 @@ impl Stream {
             return None;
         }
         match bulk.poll_fill(cx, from) {
-            Poll::Pending => Some(false),
+            Poll::Pending => Some(Moved::Nothing),
             Poll::Ready(Ok(0)) => {
                 source.eof = true;
                 end(&mut intake.half.bulk, &mut intake.half.full_reads);
                 self.adopt_changes();
                 self.ended(direction);
-                Some(true)
+                Some(Moved::Some)
             }
             // A change that was made before they were read holds for them: they come back.
             Poll::Ready(Ok(_)) if intake.session.is_stale() => {
@@ -82,7 +82,7 @@ impl Stream {
                     self.source_broken(direction, &error);
                 }
                 self.note_read(direction, false);
-                Some(true)
+                Some(Moved::Some)
             }
             Poll::Ready(Ok(n)) => {
                 intake.half.read += n as u64;
@@ -90,7 +90,7 @@ impl Stream {
                 if direction == Direction::Downstream {
                     self.heard = self.halves[UP].lane.written();
                 }
-                Some(true)
+                Some(Moved::Some)
             }
             // No pipe to be had, or a broken socket: the usual read tells.
             Poll::Ready(Err(_)) => {

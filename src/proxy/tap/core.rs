@@ -46,9 +46,9 @@ pub(super) struct Core {
     pub(super) up: Lane,
     pub(super) down: Lane,
     /// Requests whose answers are not yet on their way whole, in order.
-    pub(super) awaiting: VecDeque<Exchange>,
+    pub(super) awaiting: VecDeque<Box<Exchange>>,
     /// Requests whose answers are on their way, until the client's host has them.
-    pub(super) telling: VecDeque<Exchange>,
+    pub(super) telling: VecDeque<Box<Exchange>>,
     /// No further request goes on, because of this.
     pub(super) dead_end: Option<Cause>,
     /// Behind what is on its way nothing more goes to the client; then this becomes of it (once
@@ -149,7 +149,8 @@ impl Core {
 
     /// Whether an answer of the upstream is still to come, to a request that it was sent or will be.
     pub(super) fn is_owed(&self) -> bool {
-        let due = |e: &Exchange| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
+        let due =
+            |e: &Box<Exchange>| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
         !self.upstream_unusable && self.awaiting.iter().any(due)
     }
 
@@ -216,9 +217,20 @@ impl Core {
         self.fate.is_some() || self.client_gone || self.cut
     }
 
+    /// Whether nothing waits here but for what the sides say next.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let kept = |e: &Box<Exchange>| e.captures || e.wanted.is_some();
+        self.from_client.is_empty()
+            && self.from_upstream.is_empty()
+            && self.up.is_empty()
+            && self.down.is_empty()
+            && self.fate.is_none()
+            && !self.awaiting.front().is_some_and(kept)
+    }
+
     /// Whether the client may be read.
     pub(super) fn has_room(&self, deadline: &mut Option<Instant>) -> bool {
-        let under_way = |e: &Exchange| e.is_forwarded() && !e.complete;
+        let under_way = |e: &Box<Exchange>| e.is_forwarded() && !e.complete;
         let goes_on = self.tunnel || self.awaiting.back().is_some_and(under_way);
         if self.dead_end.is_some() && !goes_on {
             return true;

@@ -35,7 +35,7 @@ impl Tap {
             // What a reset client sent is not delivered on heal.
             core.up.clear();
         }
-        let faulted = |e: &Exchange| e.operation.witness.is_faulted();
+        let faulted = |e: &Box<Exchange>| e.operation.witness.is_faulted();
         // Whom the proxy has ended, or is to, did not leave by itself either.
         let acted = core.fate.is_some() || core.awaiting.iter().any(faulted);
         if acted && core.is_owed() || cut {
@@ -100,6 +100,10 @@ impl Tap {
             return;
         }
         let core = &mut self.core;
+        let mut standing = core.awaiting.iter().chain(&core.telling);
+        if core.finale.is_none() && standing.all(|exchange| exchange.ends.is_empty()) {
+            return;
+        }
         let now = clock::now();
         if let Some((direction, end, receipt)) = core.finale.clone() {
             let (lane, target) = match direction {
@@ -200,8 +204,11 @@ impl Tap {
 
     /// Settles answers that were written and that no request has followed.
     pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Option<Instant>) {
-        let now = clock::now();
         let waits = self.core.telling.front().is_some_and(|e| e.is_told);
+        if self.look.is_none() && !waits {
+            return;
+        }
+        let now = clock::now();
         match self.look {
             None if waits => self.look = Some((now + FIRST_LOOK, FIRST_LOOK)),
             Some((at, pause)) if at <= now => {
@@ -227,6 +234,9 @@ impl Tap {
 
     /// Whether nothing is left to do.
     pub(super) fn is_over(&mut self, deadline: &mut Option<Instant>) -> bool {
+        if self.closing.is_none() && self.client.as_ref().is_some_and(|client| !client.eof) {
+            return false;
+        }
         let now = clock::now();
         let hanging = self.ended.is_none() && matches!(self.core.fate, Some((Then::Hang, _)));
         let (closed, left) = match (&self.client, self.closing) {

@@ -58,7 +58,7 @@ pub(super) struct Way {
     pub(super) edits: Edits,
 }
 
-/// One request with its answer.
+/// One request with its answer. Large, and handed on from queue to queue: in a box.
 pub(super) struct Exchange {
     pub(super) operation: Operation,
     pub(super) asked: Asked,
@@ -112,10 +112,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(operation: Operation, asked: Asked, route: Route, start: u64) -> Self {
+    pub(super) fn new(operation: Operation, asked: Asked, route: Route, start: u64) -> Box<Self> {
         let body = operation.witness.request_digester();
         let answer_body = operation.witness.answer_digester();
-        Self {
+        Box::new(Self {
             operation,
             asked,
             delivers: matches!(route, Route::Forward),
@@ -145,7 +145,7 @@ impl Exchange {
             answer: 0..0,
             outcome: Outcome::Answered,
             is_told: false,
-        }
+        })
     }
 
     /// Takes in bytes of the request, head or body.

@@ -294,7 +294,7 @@ impl Core {
         head: &RequestHead<'_, '_>,
         start: u64,
         before: u64,
-    ) -> Option<(Exchange, Hold, Edits)> {
+    ) -> Option<(Box<Exchange>, Hold, Edits)> {
         // It came after these answers were written: they have arrived.
         self.settle();
         let request = request(head);
@@ -367,9 +367,11 @@ impl Core {
             }
         };
         let mut exchange = Exchange::new(operation, asked, route, start);
-        let now = clock::now();
-        let ends = ends.into_iter();
-        exchange.ends = ends.map(|(end, by)| (now + end.after, end, by)).collect();
+        if !ends.is_empty() {
+            let now = clock::now();
+            let ends = ends.into_iter();
+            exchange.ends = ends.map(|(end, by)| (now + end.after, end, by)).collect();
+        }
         if exchange.is_forwarded() {
             let delivery = exchange.operation.witness.deliver();
             debug_assert_eq!(delivery, 0, "the first delivery");
@@ -498,7 +500,7 @@ impl Core {
     /// once its request is over too.
     pub(super) fn move_on(&mut self) {
         let done =
-            |e: &Exchange| e.answered && !e.awaits_copy() && (e.complete || !e.is_forwarded());
+            |e: &Box<Exchange>| e.answered && !e.awaits_copy() && (e.complete || !e.is_forwarded());
         if self.awaiting.front().is_some_and(done)
             && let Some(exchange) = self.awaiting.pop_front()
         {
