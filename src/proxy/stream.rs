@@ -44,8 +44,8 @@ pub(super) fn carry<G>(
     bell: &Arc<Bell>,
     guard: G,
 ) -> impl Future<Output = ()> + use<G> {
-    // Made outside the future, which would keep room for the parts as well.
-    let mut stream = Stream::new(client, session, operation, action, bell);
+    // In a box: a task is handed on several times before it is polled.
+    let mut stream = Box::new(Stream::new(client, session, operation, action, bell));
     if let Some(upstream) = upstream {
         stream.delivery = Some(stream.operation.witness.deliver());
         stream.upstream = Upstream::Open(upstream);
@@ -53,6 +53,7 @@ pub(super) fn carry<G>(
     async move {
         std::future::poll_fn(|cx| stream.poll(cx)).await;
         stream.finish();
+        drop(stream);
         drop(guard);
     }
 }
@@ -65,7 +66,13 @@ pub(super) fn carry_on<G>(
     bell: &Arc<Bell>,
     guard: G,
 ) -> impl Future<Output = ()> + use<G> {
-    let mut stream = Stream::new(known.client, known.session, operation, action, bell);
+    let mut stream = Box::new(Stream::new(
+        known.client,
+        known.session,
+        operation,
+        action,
+        bell,
+    ));
     if !matches!(known.upstream, Upstream::None) {
         stream.delivery = Some(stream.operation.witness.deliver());
         stream.upstream = known.upstream;
@@ -80,6 +87,7 @@ pub(super) fn carry_on<G>(
         })
         .await;
         stream.finish();
+        drop(stream);
         drop(guard);
     }
 }

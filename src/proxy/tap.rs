@@ -53,8 +53,8 @@ pub(super) fn carry<G>(
     bell: &Arc<Bell>,
     guard: G,
 ) -> impl Future<Output = ()> + use<G> {
-    // Made outside the future, which would keep room for the parts as well.
-    let mut tap = Tap::new(client, session, opening, bell);
+    // In a box: a task is handed on several times before it is polled.
+    let mut tap = Box::new(Tap::new(client, session, opening, bell));
     if let Some(upstream) = upstream {
         tap.upstream = Upstream::Open(upstream);
     }
@@ -75,7 +75,7 @@ pub(super) fn carry_on<G>(
     bell: &Arc<Bell>,
     guard: G,
 ) -> impl Future<Output = ()> + use<G> {
-    let mut tap = Tap::new(known.client, known.session, opening, bell);
+    let mut tap = Box::new(Tap::new(known.client, known.session, opening, bell));
     tap.upstream = known.upstream;
     let mut said = Some(known.said);
     async move {
@@ -134,9 +134,9 @@ impl Tap {
     }
 
     /// Ends it; or it goes on as HTTP/2.
-    fn end(self) -> Option<multiplex::Opened> {
+    fn end(mut self: Box<Self>) -> Option<multiplex::Opened> {
         if self.core.speaks == Speaks::Http2
-            && let Some(client) = self.client
+            && let Some(client) = self.client.take()
         {
             return Some(multiplex::Opened {
                 client,
@@ -366,7 +366,10 @@ impl Tap {
                 }
                 core.moved_on();
                 core.await_no_body(cx, self.upstream.peer());
-                if !matches!(self.upstream, Upstream::None) || !core.up.is_empty() {
+                // Where both sides have said all, to close both says it as well: see `is_over`.
+                let last = self.closing.is_some() && self.upstream.peer().is_some_and(|u| u.eof);
+                let none = matches!(self.upstream, Upstream::None) && core.up.is_empty();
+                if !last && !none {
                     core.up
                         .push_fin(clock::now(), crate::pipeline::Hold::default());
                 }
@@ -415,6 +418,7 @@ impl Tap {
             Poll::Pending => return Moved::Nothing,
             Poll::Ready(Read::Bytes(())) => {
                 let moved = upstream.poll_more(cx);
+                core.note_told();
                 let decided = core.tunnel || core.requests.is_idle();
                 if decided && !core.from_client.is_empty() {
                     core.reframe_requests(cx, Some(upstream));

@@ -143,7 +143,8 @@ pub(super) fn dial(edge: &Arc<Edge>, way: Way, alpn: Alpn) -> Dial {
             }
             match edge.originate() {
                 None => Ok(Socket::Plain(stream)),
-                Some(client) => shake_hands(stream, client, alpn).await,
+                // In a place of its own: most dials need none for it.
+                Some(client) => Box::pin(shake_hands(stream, client, alpn)).await,
             }
         };
         match clock::within(edge.connect_timeout, connecting).await {

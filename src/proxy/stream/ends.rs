@@ -283,7 +283,7 @@ impl Stream {
     }
 
     /// Writes the end of the record.
-    pub(super) fn finish(mut self) {
+    pub(super) fn finish(&mut self) {
         if !self.handed_over {
             self.note_acknowledged();
         }

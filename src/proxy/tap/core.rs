@@ -57,6 +57,8 @@ pub(super) struct Core {
     pub(super) client_gone: bool,
     /// The client will say no more, or is gone.
     pub(super) client_ended: bool,
+    /// The client has said that it would ask for nothing more (RFC 9112 section 9.6).
+    pub(super) asked_last: bool,
     pub(super) upstream_unusable: bool,
     /// The final answer to a request for another protocol: whether it switched.
     pub(super) switched: Option<bool>,
@@ -96,6 +98,7 @@ impl Core {
             fate: None,
             client_gone: false,
             client_ended: false,
+            asked_last: false,
             upstream_unusable: false,
             switched: None,
             tunnel: false,
@@ -210,6 +213,16 @@ impl Core {
             self.finale.get_or_insert((direction, end, receipt));
         }
         true
+    }
+
+    /// Whether the client has said that it would ask for nothing more, and all that it asked for was
+    /// written to it.
+    pub(super) fn is_served(&self) -> bool {
+        self.asked_last
+            && self.requests.is_idle()
+            && self.from_client.is_empty()
+            && self.awaiting.is_empty()
+            && self.telling.iter().all(|e| e.is_told)
     }
 
     /// Whether nothing more goes to the client behind what is on its way.

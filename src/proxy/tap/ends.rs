@@ -85,6 +85,11 @@ impl Tap {
             if let Some(client) = self.client.take() {
                 client.reset();
             }
+        } else if core.is_served() && client.plain().is_some() && client.is_acknowledged() {
+            // Its host has all, and it has nothing more to say that would have to be read first.
+            self.ended = Some(Outcome::Closed);
+            core.settle();
+            self.client = None;
         } else {
             self.ended = Some(Outcome::Closed);
             client.send_fin();
@@ -244,6 +249,9 @@ impl Tap {
             (Some(client), Some(until)) => {
                 // One who had ended before has no word left to say that the last answer is there.
                 let has_it = self.core.telling.is_empty() || client.is_acknowledged();
+                if has_it {
+                    self.core.settle();
+                }
                 let over = client.eof && has_it || until <= now;
                 // Once past it wakes nobody: an answer may still be awaited behind it.
                 if !over {
@@ -314,7 +322,7 @@ impl Tap {
     }
 
     /// Writes the ends of all records that are still open.
-    pub(super) fn finish(mut self) {
+    pub(super) fn finish(&mut self) {
         let core = &mut self.core;
         core.strand_untold();
         if let Some(exchange) = core
@@ -327,7 +335,8 @@ impl Tap {
         }
         core.move_on();
         core.note_told();
-        let arrived = self.client.as_ref().is_some_and(Peer::is_acknowledged);
+        let open = !core.telling.is_empty() || !core.awaiting.is_empty();
+        let arrived = open && self.client.as_ref().is_some_and(Peer::is_acknowledged);
         if arrived {
             core.settle();
         }

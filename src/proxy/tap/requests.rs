@@ -299,6 +299,7 @@ impl Core {
         self.settle();
         let request = request(head);
         let asked = head.asked();
+        self.asked_last = !head.keep_alive;
         let untold = self.untold.take();
         if self.dead_end.is_some() {
             let lost = || self.session.lost_request(&request);
