@@ -152,9 +152,8 @@ impl Core {
 
     /// Whether an answer of the upstream is still to come, to a request that it was sent or will be.
     pub(super) fn is_owed(&self) -> bool {
-        let due =
-            |e: &Box<Exchange>| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
-        !self.upstream_unusable && self.awaiting.iter().any(due)
+        let due = |e: &Exchange| e.is_forwarded() && !e.answered && (e.sent || !self.up.is_empty());
+        !self.upstream_unusable && self.awaiting.iter().any(|e| due(e))
     }
 
     /// The client will say no more: answers that wait for that need not.
@@ -232,19 +231,19 @@ impl Core {
 
     /// Whether nothing waits here but for what the sides say next.
     pub(super) fn is_at_rest(&self) -> bool {
-        let kept = |e: &Box<Exchange>| e.captures || e.wanted.is_some();
+        let kept = |e: &Exchange| e.captures || e.wanted.is_some();
         self.from_client.is_empty()
             && self.from_upstream.is_empty()
             && self.up.is_empty()
             && self.down.is_empty()
             && self.fate.is_none()
-            && !self.awaiting.front().is_some_and(kept)
+            && !self.awaiting.front().is_some_and(|e| kept(e))
     }
 
     /// Whether the client may be read.
     pub(super) fn has_room(&self, deadline: &mut Option<Instant>) -> bool {
-        let under_way = |e: &Box<Exchange>| e.is_forwarded() && !e.complete;
-        let goes_on = self.tunnel || self.awaiting.back().is_some_and(under_way);
+        let under_way = |e: &Exchange| e.is_forwarded() && !e.complete;
+        let goes_on = self.tunnel || self.awaiting.back().is_some_and(|e| under_way(e));
         if self.dead_end.is_some() && !goes_on {
             return true;
         }

@@ -35,9 +35,9 @@ impl Tap {
             // What a reset client sent is not delivered on heal.
             core.up.clear();
         }
-        let faulted = |e: &Box<Exchange>| e.operation.witness.is_faulted();
+        let faulted = |e: &Exchange| e.operation.witness.is_faulted();
         // Whom the proxy has ended, or is to, did not leave by itself either.
-        let acted = core.fate.is_some() || core.awaiting.iter().any(faulted);
+        let acted = core.fate.is_some() || core.awaiting.iter().any(|e| faulted(e));
         if acted && core.is_owed() || cut {
             let linger = core.session.crossing().context.linger;
             self.linger = Some(clock::now() + linger);

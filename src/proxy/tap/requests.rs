@@ -501,8 +501,8 @@ impl Core {
     /// once its request is over too.
     pub(super) fn move_on(&mut self) {
         let done =
-            |e: &Box<Exchange>| e.answered && !e.awaits_copy() && (e.complete || !e.is_forwarded());
-        if self.awaiting.front().is_some_and(done)
+            |e: &Exchange| e.answered && !e.awaits_copy() && (e.complete || !e.is_forwarded());
+        if self.awaiting.front().is_some_and(|e| done(e))
             && let Some(exchange) = self.awaiting.pop_front()
         {
             self.telling.push_back(exchange);
