@@ -130,7 +130,8 @@ struct Armed {
 impl Alarm {
     /// Arranges for the polling task, always the same, to be woken at `deadline`, or says that it has
     /// passed. The last deadline that was polled holds; earlier ones may still wake the task, for nothing.
-    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+    /// `exact`: moments count, and a thread may be kept awake for them.
+    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant, exact: bool) -> Poll<()> {
         if self
             .0
             .as_ref()
@@ -152,7 +153,7 @@ impl Alarm {
             })
         });
         armed.deadline = deadline;
-        if long.is_none() && armed.ask_precise(cx, deadline) {
+        if long.is_none() && armed.ask_precise(cx, deadline, exact) {
             return Poll::Pending;
         }
         if armed.coarse.deadline() != until {
@@ -163,7 +164,7 @@ impl Alarm {
         }
         // The long stretch may have ended just now.
         if until < deadline {
-            return self.poll(cx, deadline);
+            return self.poll(cx, deadline, exact);
         }
         Poll::Ready(())
     }
@@ -177,15 +178,15 @@ impl Armed {
 
     /// Whether the precise timer will wake the task at `deadline`.
     #[cfg(target_os = "linux")]
-    fn ask_precise(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
-        if self.asked != Some(deadline) && precise::wake_at(deadline, cx.waker()) {
+    fn ask_precise(&mut self, cx: &mut Context<'_>, deadline: Instant, exact: bool) -> bool {
+        if self.asked != Some(deadline) && precise::wake_at(deadline, cx.waker(), exact) {
             self.asked = Some(deadline);
         }
         self.asked == Some(deadline)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn ask_precise(&mut self, _cx: &mut Context<'_>, _deadline: Instant) -> bool {
+    fn ask_precise(&mut self, _: &mut Context<'_>, _: Instant, _: bool) -> bool {
         false
     }
 }
@@ -209,8 +210,8 @@ mod tests {
         let far = start + Duration::from_secs(60);
         let near = start + Duration::from_millis(5);
         std::future::poll_fn(|cx| {
-            assert!(alarm.poll(cx, far).is_pending());
-            alarm.poll(cx, near)
+            assert!(alarm.poll(cx, far, false).is_pending());
+            alarm.poll(cx, near, true)
         })
         .await;
         assert!(now() >= near && now() < far);

@@ -27,16 +27,21 @@ use super::{Instant, now};
 /// How long before a deadline a thread is woken that may have fallen asleep.
 const AHEAD: Duration = Duration::from_micros(200);
 
-/// For how long a thread has nothing due that may fall asleep. A tenth of its time at most is then spent
-/// awake for nothing.
+/// For how long a thread has nothing due that may fall asleep: so that a quarter of its time at most is
+/// spent awake for nothing, and that only while something is delayed.
 const ASLEEP: Duration = Duration::from_micros(800);
 
 /// A task that waits, ordered by its deadline.
-struct Waiting(Instant, Waker);
+struct Waiting {
+    deadline: Instant,
+    waker: Waker,
+    /// Moments count.
+    exact: bool,
+}
 
 impl PartialEq for Waiting {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.deadline == other.deadline
     }
 }
 impl Eq for Waiting {}
@@ -47,7 +52,7 @@ impl PartialOrd for Waiting {
 }
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0)
+        self.deadline.cmp(&other.deadline)
     }
 }
 
@@ -79,10 +84,15 @@ thread_local! {
     static LAST: RefCell<Option<(Id, Weak<Driver>)>> = const { RefCell::new(None) };
 }
 
-/// Wakes the task at `deadline`, not before, and soon after. Answers `false` where the system has no
-/// such timer; the caller then has to wait by other means.
-pub(super) fn wake_at(deadline: Instant, waker: &Waker) -> bool {
-    driver().is_some_and(|driver| driver.add(deadline, waker).is_ok())
+/// Wakes the task at `deadline`, not before, and soon after; `exact`: as soon as can be. Answers `false`
+/// where the system has no such timer; the caller then has to wait by other means.
+pub(super) fn wake_at(deadline: Instant, waker: &Waker, exact: bool) -> bool {
+    let waiting = Waiting {
+        deadline,
+        waker: waker.clone(),
+        exact,
+    };
+    driver().is_some_and(|driver| driver.add(waiting).is_ok())
 }
 
 /// Makes the timer of this runtime, if it has none.
@@ -125,20 +135,25 @@ impl Driver {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, deadline: Instant, waker: &Waker) -> io::Result<()> {
+    fn add(&self, new: Waiting) -> io::Result<()> {
         let mut waiting = self.waiting();
         let next = waiting.heap.peek();
-        let first = next.is_none_or(|Reverse(next)| deadline < next.0);
-        waiting.heap.push(Reverse(Waiting(deadline, waker.clone())));
+        let first = next.is_none_or(|Reverse(next)| new < *next);
+        waiting.heap.push(Reverse(new));
         if first {
-            self.arm(&mut waiting, deadline)?;
+            self.arm(&mut waiting)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
-    fn arm(&self, waiting: &mut Deadlines, deadline: Instant) -> io::Result<()> {
-        let mut left = deadline.saturating_duration_since(now());
-        waiting.ahead = left >= ASLEEP;
+    /// Sets the timer for the first of them.
+    fn arm(&self, waiting: &mut Deadlines) -> io::Result<()> {
+        let Some(Reverse(first)) = waiting.heap.peek() else {
+            return Ok(());
+        };
+        let mut left = first.deadline.saturating_duration_since(now());
+        waiting.ahead = first.exact && left >= ASLEEP;
         if waiting.ahead {
             left -= AHEAD;
         }
@@ -187,18 +202,17 @@ impl Driver {
         };
         let waiting = &mut *self.waiting();
         while let Some(Reverse(next)) = waiting.heap.peek() {
-            let (deadline, now) = (next.0, now());
-            if deadline <= now {
+            let now = now();
+            if next.deadline <= now {
                 waiting.ahead = false;
                 let first = waiting.heap.pop();
-                due.wakers
-                    .extend(first.map(|Reverse(Waiting(_, waker))| waker));
+                due.wakers.extend(first.map(|Reverse(first)| first.waker));
                 continue;
             }
-            due.soon = waiting.ahead && deadline <= now + AHEAD;
+            due.soon = waiting.ahead && next.deadline <= now + AHEAD;
             if !due.soon {
                 // Refused only for a broken timer; the callers' other timer serves then.
-                let _ = self.arm(waiting, deadline);
+                let _ = self.arm(waiting);
             }
             break;
         }

@@ -14,7 +14,7 @@ use tokio::io::ReadBuf;
 
 use super::peer::{Peer, Read};
 use super::upstream::{Upstream, spoken};
-use super::watch::{Bell, Watch, sooner};
+use super::watch::{Bell, Deadline, Watch};
 use super::{stream, tap};
 use crate::clock::{self, Instant};
 use crate::evidence::{Cause, Outcome};
@@ -133,7 +133,7 @@ impl Unknown {
         if cuts.reset || cuts.refuse && matches!(self.upstream, Upstream::None) {
             return Poll::Ready(Some(Protocol::Tcp));
         }
-        let mut deadline = None;
+        let mut deadline = Deadline::default();
         self.poll_dial(cx, &mut deadline);
         if let Some(protocol) = self.hear_client(cx) {
             return Poll::Ready(Some(protocol));
@@ -147,11 +147,9 @@ impl Unknown {
             if until <= clock::now() {
                 return Poll::Ready(Some(Protocol::Tcp));
             }
-            sooner(&mut deadline, until);
+            deadline.sooner(until);
         }
-        if let Some(at) = deadline
-            && self.watch.poll_deadline(cx, at)
-        {
+        if self.watch.poll_deadline(cx, deadline) {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
         }
@@ -162,12 +160,12 @@ impl Unknown {
         Poll::Pending
     }
 
-    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) {
         if matches!(self.upstream, Upstream::None) {
             let due = self.action.hold.due(self.session.accepted());
             if due > clock::now() {
                 self.action.hold.settle(Phase::Connect);
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return;
             }
             if self.session.cuts().silences(Direction::Upstream) {
@@ -218,7 +216,7 @@ impl Unknown {
 
     /// Whether the upstream has spoken first, or is gone. A server of HTTP/2 that does is waited for
     /// no longer: it is its client who tells.
-    fn hears_upstream(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
+    fn hears_upstream(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) -> bool {
         let Some(upstream) = self.upstream.peer() else {
             return false;
         };
@@ -232,7 +230,7 @@ impl Unknown {
                 && is_settings(head.filled())
             {
                 if n < FRAME_HEAD {
-                    sooner(deadline, clock::now() + LOOK);
+                    deadline.sooner(clock::now() + LOOK);
                 }
                 return false;
             }

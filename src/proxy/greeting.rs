@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::listener::Door;
 use super::peer::{Peer, Socket};
 use super::upstream::{CARRIED, Dial, dial, to_blame, unreachable_now};
-use super::watch::{Bell, CLOSING, Watch, sooner};
+use super::watch::{Bell, CLOSING, Deadline, Watch};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::Handshake;
@@ -336,7 +336,7 @@ impl Greeter {
                 return Poll::Pending;
             }
             let until = *self.since.get_or_insert_with(clock::now) + limit;
-            if self.watch.poll_deadline(cx, until) {
+            if self.watch.poll_deadline(cx, Deadline::at(until)) {
                 let message = format!("no {what} within {}", format_duration(limit));
                 return Poll::Ready(Err(End::Failed(message)));
             }
@@ -349,12 +349,12 @@ impl Greeter {
     async fn wait<T>(
         &mut self,
         client: &TcpStream,
-        mut ready: impl FnMut(&mut Self, &mut Context<'_>, &mut Option<Instant>) -> Poll<T>,
+        mut ready: impl FnMut(&mut Self, &mut Context<'_>, &mut Deadline) -> Poll<T>,
     ) -> Result<T, End> {
         self.since = None;
         poll_fn(|cx| {
             self.look(cx)?;
-            let mut deadline = None;
+            let mut deadline = Deadline::default();
             if let Poll::Ready(done) = ready(self, cx, &mut deadline) {
                 return Poll::Ready(Ok(done));
             }
@@ -363,9 +363,7 @@ impl Greeter {
             if matches!(peeked, Poll::Ready(Ok(0) | Err(_))) {
                 return Poll::Ready(Err(End::Gone("it left before it was answered")));
             }
-            if let Some(at) = deadline
-                && self.watch.poll_deadline(cx, at)
-            {
+            if self.watch.poll_deadline(cx, deadline) {
                 cx.waker().wake_by_ref();
             }
             Poll::Pending
@@ -397,7 +395,7 @@ impl Greeter {
             let due = this.action.hold.due(this.session.accepted());
             if due > clock::now() {
                 this.action.hold.settle(Phase::Connect);
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return Poll::Pending;
             }
             Poll::Ready(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use super::peer::Peer;
-use super::watch::sooner;
+use super::watch::Deadline;
 use crate::clock::Instant;
 use crate::operation::Phase;
 use crate::pipeline::{Crossing, Hold};
@@ -108,7 +108,7 @@ impl Lane {
     /// Whether the source may be read. Behind a fault or a cut (`held`) up to the caps on held
     /// bytes, else only a little ahead of the peer. Where only time makes room, `deadline` is
     /// brought forward to when that will be.
-    pub(super) fn has_room(&self, held: bool, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn has_room(&self, held: bool, deadline: &mut Deadline) -> bool {
         if !self.crossing.context.held.has_room(self.queue.bytes) {
             return false;
         }
@@ -125,7 +125,7 @@ impl Lane {
             }
             ahead += piece.bytes.len();
             if ahead >= UNSENT {
-                sooner(deadline, until - AHEAD);
+                deadline.sooner(until - AHEAD);
                 return false;
             }
         }

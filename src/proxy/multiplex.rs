@@ -38,7 +38,7 @@ use self::stream::{Down, Stream};
 use self::wakes::{CLIENT, STREAMS, UPSTREAM, Wakes};
 use super::peer::Peer;
 use super::upstream::{Upstream, to_blame};
-use super::watch::{Watch, sooner};
+use super::watch::{Deadline, Watch};
 use crate::clock::{self, Instant};
 use crate::evidence::{Cause, Outcome};
 use crate::operation::{Direction, Phase};
@@ -262,7 +262,7 @@ impl Multiplex {
             if self.is_cut_off() {
                 return Poll::Ready(());
             }
-            deadline = None;
+            deadline = Deadline::default();
             self.open_streams(&mut deadline);
             self.meet_ends(&mut deadline);
             if self.is_over(cx, &mut deadline) {
@@ -282,9 +282,7 @@ impl Multiplex {
         self.note_cuts();
         self.look_for_acknowledgements(&mut deadline);
         self.find_due(&mut deadline);
-        if let Some(at) = deadline
-            && self.watch.poll_deadline(cx, at)
-        {
+        if self.watch.poll_deadline(cx, deadline) {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
         }
@@ -330,7 +328,7 @@ impl Multiplex {
     }
 
     /// Wakes streams whose wait is over, and finds when the next one's will be.
-    fn find_due(&self, deadline: &mut Option<Instant>) {
+    fn find_due(&self, deadline: &mut Deadline) {
         for (n, slot) in self.streams.iter().enumerate() {
             let Some(due) = slot.due else {
                 continue;
@@ -338,7 +336,7 @@ impl Multiplex {
             if due <= clock::now() {
                 self.wakes.wake(STREAMS + n);
             }
-            sooner(deadline, due);
+            deadline.exactly(due);
         }
     }
 
@@ -530,7 +528,7 @@ impl Multiplex {
     }
 
     /// Lets requests go on that the upstream can take.
-    fn open_streams(&mut self, deadline: &mut Option<Instant>) {
+    fn open_streams(&mut self, deadline: &mut Deadline) {
         if self.waiting.is_empty() || self.session.cuts().silences(Direction::Upstream) {
             return;
         }
@@ -538,7 +536,7 @@ impl Multiplex {
             let due = self.dial_hold.due(self.session.accepted());
             if due > clock::now() {
                 self.dial_hold.settle(Phase::Connect);
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return;
             }
             if let Link::Socket(socket) = &mut self.link {

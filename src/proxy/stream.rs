@@ -20,7 +20,7 @@ use super::lane::{Flushed, Lane};
 use super::peer::{Moved, Peer, READ_SIZE, Read, TRUNCATED};
 use super::splice::Bulk;
 use super::upstream::{Upstream, spoken, to_blame};
-use super::watch::{Bell, Watch, sooner};
+use super::watch::{Bell, Deadline, Watch};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Then};
@@ -237,7 +237,7 @@ impl Stream {
             self.end_client(Outcome::Closed);
             return Poll::Ready(());
         }
-        let mut deadline = None;
+        let mut deadline = Deadline::default();
         loop {
             if self.is_cut_off() {
                 return Poll::Ready(());
@@ -260,9 +260,7 @@ impl Stream {
         if self.is_over(&mut deadline) {
             return Poll::Ready(());
         }
-        if let Some(at) = deadline
-            && self.watch.poll_deadline(cx, at)
-        {
+        if self.watch.poll_deadline(cx, deadline) {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
         }
@@ -287,7 +285,7 @@ impl Stream {
             return;
         }
         // Rules that want it to end at once come before its first byte.
-        self.end_due(&mut None);
+        self.end_due(&mut Deadline::default());
         for (direction, said) in Direction::ALL.into_iter().zip(said) {
             if !said.bytes.is_empty() {
                 let (_, target, mut intake) = self.parts(direction);
@@ -331,12 +329,12 @@ impl Stream {
             && self.fate.lost.is_none()
     }
 
-    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) {
         if self.is_new() && self.client.is_some() && self.told == Told::Nothing {
             let due = self.fate.dial_hold.due(self.session.accepted());
             if due > clock::now() {
                 self.fate.dial_hold.settle(Phase::Connect);
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return;
             }
             if self.session.cuts().silences(Direction::Upstream) {
@@ -366,7 +364,7 @@ impl Stream {
         &mut self,
         cx: &mut Context<'_>,
         direction: Direction,
-        deadline: &mut Option<Instant>,
+        deadline: &mut Deadline,
     ) -> Moved {
         if self.session.awaits() {
             self.ask_late(deadline);
@@ -393,7 +391,7 @@ impl Stream {
                 }
                 None if clear => Moved::Nothing,
                 None => {
-                    sooner(deadline, clock::now() + STALLED_LOOK);
+                    deadline.sooner(clock::now() + STALLED_LOOK);
                     Moved::Nothing
                 }
             };
@@ -448,7 +446,7 @@ impl Stream {
         cx: &mut Context<'_>,
         direction: Direction,
         cut: bool,
-        deadline: &mut Option<Instant>,
+        deadline: &mut Deadline,
     ) {
         let lane = &mut self.halves[direction as usize].lane;
         if lane.is_empty() {
@@ -466,7 +464,7 @@ impl Stream {
         };
         let Some(target) = target else { return };
         match lane.flush(cx, target) {
-            Flushed::Held(due) => sooner(deadline, due),
+            Flushed::Held(due) => deadline.exactly(due),
             Flushed::Empty | Flushed::Full => {}
             Flushed::Broken(error) => self.target_broken(direction, &error),
         }

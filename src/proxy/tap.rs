@@ -27,7 +27,7 @@ use super::lane::Flushed;
 use super::multiplex;
 use super::peer::{Moved, Peer, Read};
 use super::upstream::{Upstream, spoken, to_blame};
-use super::watch::{Bell, Watch, sooner};
+use super::watch::{Bell, Deadline, Watch};
 use crate::clock::{self, Instant, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::Then;
@@ -168,7 +168,7 @@ impl Tap {
         if self.is_stopped() {
             return Poll::Ready(());
         }
-        let mut deadline = None;
+        let mut deadline = Deadline::default();
         loop {
             if self.is_cut_off() {
                 return Poll::Ready(());
@@ -199,13 +199,11 @@ impl Tap {
         if self.is_stopped() || self.is_over(&mut deadline) {
             return Poll::Ready(());
         }
-        if self.stalled && self.core.has_room(&mut None) {
+        if self.stalled && self.core.has_room(&mut Deadline::default()) {
             // It has got room since it was asked.
             cx.waker().wake_by_ref();
         }
-        if let Some(at) = deadline
-            && self.watch.poll_deadline(cx, at)
-        {
+        if self.watch.poll_deadline(cx, deadline) {
             // It passed while this was decided.
             cx.waker().wake_by_ref();
         }
@@ -278,14 +276,14 @@ impl Tap {
         true
     }
 
-    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    fn poll_dial(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) {
         let core = &mut self.core;
         let wanted = !core.up.is_empty() && !core.session.cuts().silences(Direction::Upstream);
         if matches!(self.upstream, Upstream::None) && wanted {
             let due = core.dial_hold.due(core.session.accepted());
             if due > clock::now() {
                 core.dial_hold.settle(Phase::Connect);
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return;
             }
             let edge = &core.session.crossing().edge;
@@ -311,12 +309,12 @@ impl Tap {
     }
 
     /// Moves what can be moved towards the upstream.
-    fn pump_up(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> Moved {
+    fn pump_up(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) -> Moved {
         let core = &mut self.core;
         let cut = core.session.cuts().silences(Direction::Upstream);
         if let Some(upstream) = self.upstream.peer().filter(|_| !cut) {
             match core.up.flush(cx, upstream) {
-                Flushed::Held(due) => sooner(deadline, due),
+                Flushed::Held(due) => deadline.exactly(due),
                 Flushed::Empty | Flushed::Full => {}
                 // Its last words may still be read; the read tells when it is over.
                 Flushed::Broken(_) => {
@@ -380,7 +378,7 @@ impl Tap {
     }
 
     /// Moves what can be moved towards the client.
-    fn pump_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> Moved {
+    fn pump_down(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) -> Moved {
         self.flush_down(cx, deadline);
         let core = &mut self.core;
         let sunk = core.is_sunk();
@@ -448,14 +446,14 @@ impl Tap {
         Moved::Some
     }
 
-    fn flush_down(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) {
+    fn flush_down(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) {
         let core = &mut self.core;
         let Some(client) = &mut self.client else {
             return;
         };
         if !core.session.cuts().silences(Direction::Downstream) {
             match core.down.flush(cx, client) {
-                Flushed::Held(due) => sooner(deadline, due),
+                Flushed::Held(due) => deadline.exactly(due),
                 Flushed::Empty | Flushed::Full => {}
                 Flushed::Broken(_) => {
                     self.lose_client();

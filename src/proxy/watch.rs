@@ -1,7 +1,7 @@
 //! What wakes a connection besides its sockets: changes of the state, and deadlines.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::clock::{Alarm, Instant};
@@ -13,7 +13,40 @@ pub(super) const CLOSING: Duration = Duration::from_millis(500);
 /// How long a client's host may take to acknowledge the last bytes.
 pub(super) const SETTLING: Duration = Duration::from_secs(1);
 
-/// Keeps the earlier of two deadlines.
+/// When a task is to be woken, if nothing else wakes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Deadline {
+    at: Option<Instant>,
+    /// What a fault has timed happens then: as exactly as can be.
+    exact: bool,
+}
+
+impl Deadline {
+    /// At this moment, or soon after.
+    pub(super) fn at(moment: Instant) -> Self {
+        Self {
+            at: Some(moment),
+            exact: false,
+        }
+    }
+
+    /// Keeps this moment if it is the earlier one.
+    pub(super) fn sooner(&mut self, moment: Instant) {
+        if self.at.is_none_or(|at| moment < at) {
+            *self = Self::at(moment);
+        }
+    }
+
+    /// Keeps this moment if it is the earlier one; what a fault has timed happens then.
+    pub(super) fn exactly(&mut self, moment: Instant) {
+        if self.at.is_none_or(|at| moment <= at) {
+            self.at = Some(moment);
+            self.exact = true;
+        }
+    }
+}
+
+/// Keeps the earlier of two moments.
 pub(super) fn sooner(deadline: &mut Option<Instant>, at: Instant) {
     *deadline = Some(deadline.map_or(at, |d| d.min(at)));
 }
@@ -101,9 +134,10 @@ impl Watch {
         }
     }
 
-    /// Arranges for the task to be woken at `deadline`; answers whether it has passed.
-    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
-        self.alarm.poll(cx, deadline) == Poll::Ready(())
+    /// Arranges for the task to be woken at `deadline`, if there is one; answers whether it has passed.
+    pub(super) fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Deadline) -> bool {
+        let Deadline { at, exact } = deadline;
+        at.is_some_and(|at| self.alarm.poll(cx, at, exact).is_ready())
     }
 }
 
@@ -118,6 +152,24 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_earlier_moment_is_kept_with_what_it_is_for() {
+        let [first, second] = [10, 20].map(|ms| crate::clock::now() + Duration::from_millis(ms));
+        let mut deadline = Deadline::default();
+        deadline.sooner(second);
+        deadline.exactly(first);
+        deadline.sooner(first);
+        deadline.exactly(second);
+        let exact = Deadline {
+            at: Some(first),
+            exact: true,
+        };
+        assert_eq!(deadline, exact);
+        let mut deadline = exact;
+        deadline.sooner(first - Duration::from_millis(1));
+        assert!(!deadline.exact);
+    }
 
     #[test]
     fn numbers_are_given_again_and_the_room_is_given_back() {

@@ -164,7 +164,7 @@ async fn run_load(order: Arc<Order>, mut stopped: watch::Receiver<Stop>) {
     let mut alarm = Alarm::default();
     for (n, after) in (1u64..).zip(schedule) {
         let due = began + after;
-        let wait = std::future::poll_fn(|cx| alarm.poll(cx, due));
+        let wait = std::future::poll_fn(|cx| alarm.poll(cx, due, false));
         tokio::select! {
             biased;
             // An error means that nobody wants it any more.

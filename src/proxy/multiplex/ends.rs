@@ -11,10 +11,10 @@ use super::link::Link;
 use super::stream::{Down, Wants};
 use super::wakes::{CLIENT, STREAMS, UPSTREAM};
 use super::{FIRST_LOOK, Front, MOST_TOLD, Multiplex};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::evidence::{Cause, Outcome};
 use crate::operation::{Direction, Phase};
-use crate::proxy::watch::{CLOSING, SETTLING, sooner};
+use crate::proxy::watch::{CLOSING, Deadline, SETTLING};
 use crate::state::Stopping;
 
 /// How often it is asked for acknowledgements when the end of the connection waits for them.
@@ -127,7 +127,7 @@ impl Multiplex {
     }
 
     /// Asks now and then, while answers wait for it.
-    pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Deadline) {
         if self.telling.len() > MOST_TOLD {
             self.settle();
         }
@@ -149,7 +149,7 @@ impl Multiplex {
             _ => {}
         }
         if let Some((at, _)) = self.look {
-            sooner(deadline, at);
+            deadline.sooner(at);
         }
     }
 
@@ -198,7 +198,7 @@ impl Multiplex {
     }
 
     /// Does what is due when a side wants no more, or has ended.
-    pub(super) fn meet_ends(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn meet_ends(&mut self, deadline: &mut Deadline) {
         if self.ended.is_none() && matches!(self.front, Front::Open(_)) {
             self.follow_upstream(deadline);
             self.take_no_more();
@@ -208,7 +208,7 @@ impl Multiplex {
 
     /// The upstream's connection is gone: so is the client's, but for what a fault still keeps and
     /// what is on its way.
-    fn follow_upstream(&mut self, deadline: &mut Option<Instant>) {
+    fn follow_upstream(&mut self, deadline: &mut Deadline) {
         let Some(fate) = self.fate else { return };
         let streams = self.streams.iter_mut().enumerate();
         let streams = streams.filter_map(|(n, slot)| Some((n, slot.stream.as_mut()?)));
@@ -232,7 +232,7 @@ impl Multiplex {
             let now = clock::now();
             let until = *self.settle.get_or_insert(now + SETTLING);
             if !self.telling.is_empty() && !self.client.side().is_acknowledged() && now < until {
-                sooner(deadline, until.min(now + ACK_LOOK));
+                deadline.sooner(until.min(now + ACK_LOOK));
                 return;
             }
             self.settle();
@@ -308,7 +308,7 @@ impl Multiplex {
 
     /// The client has said all it will say. As it may be a half-close, answers under way are still
     /// given; the upstream is told once it has all the requests.
-    fn heed_fin(&mut self, deadline: &mut Option<Instant>) {
+    fn heed_fin(&mut self, deadline: &mut Deadline) {
         {
             let side = self.client.side();
             if !side.eof || side.tells_eof || self.ended.is_some() {
@@ -342,7 +342,7 @@ impl Multiplex {
             let half_close = self.session.crossing().context.half_close;
             let until = *self.still.get_or_insert(now) + half_close;
             if now < until {
-                sooner(deadline, until);
+                deadline.sooner(until);
                 return;
             }
         }
@@ -352,7 +352,7 @@ impl Multiplex {
     }
 
     /// Whether nothing is left to do.
-    pub(super) fn is_over(&mut self, cx: &mut Context<'_>, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn is_over(&mut self, cx: &mut Context<'_>, deadline: &mut Deadline) -> bool {
         if let Front::Handshake(_) | Front::Open(_) = self.front {
             return false;
         }
@@ -368,7 +368,7 @@ impl Multiplex {
                 } else {
                     now + ACK_LOOK
                 };
-                sooner(deadline, until.min(look));
+                deadline.sooner(until.min(look));
             }
         }
         if self.live > 0 || !matches!(self.front, Front::Gone) {
@@ -379,7 +379,7 @@ impl Multiplex {
             // One who has ended has no word left to say that the last answer is there.
             let until = *self.settle.get_or_insert(now + SETTLING);
             if now < until && self.client.side().stands() {
-                sooner(deadline, until.min(now + ACK_LOOK));
+                deadline.sooner(until.min(now + ACK_LOOK));
                 return false;
             }
         }
@@ -391,7 +391,7 @@ impl Multiplex {
             self.wakes.wake(UPSTREAM);
         }
         let until = self.parting.unwrap_or(now);
-        sooner(deadline, until);
+        deadline.sooner(until);
         until <= now
     }
 

@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use super::{DOWN, Half, Stream, Told, UP};
-use crate::clock::{self, Instant, Timestamp};
+use crate::clock::{self, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Side, Then};
 use crate::operation::{Direction, Phase};
 use crate::pipeline::Receipt;
 use crate::proxy::peer::Peer;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::watch::{CLOSING, SETTLING, sooner};
+use crate::proxy::watch::{CLOSING, Deadline, SETTLING};
 
 impl Stream {
     /// Takes up rules that want the connection to end.
@@ -27,7 +27,7 @@ impl Stream {
     }
 
     /// Ends the connection if a rule wants it now.
-    pub(super) fn end_due(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn end_due(&mut self, deadline: &mut Deadline) {
         let wanted = self.fate.finale.is_some() || !self.fate.ends.is_empty();
         if !wanted || self.told != Told::Nothing {
             return;
@@ -57,7 +57,7 @@ impl Stream {
                     self.end_both(end, &receipt);
                     return;
                 }
-                sooner(deadline, until.min(now + Duration::from_millis(1)));
+                deadline.sooner(until.min(now + Duration::from_millis(1)));
             }
         }
         self.fate
@@ -73,7 +73,7 @@ impl Stream {
             let (end, receipt) = (*end, receipt.clone());
             self.end_both(end, &receipt);
         } else {
-            sooner(deadline, *due);
+            deadline.exactly(*due);
         }
     }
 
@@ -94,7 +94,7 @@ impl Stream {
     }
 
     /// Does what becomes of the client after a loss, once it is due.
-    pub(super) fn end_lost(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn end_lost(&mut self, deadline: &mut Deadline) {
         let Some((then, receipt)) = &self.fate.lost else {
             return;
         };
@@ -111,7 +111,7 @@ impl Stream {
                 let since = self.fate.lost_at.unwrap_or(self.session.accepted());
                 let due = since + *time;
                 if due > clock::now() {
-                    sooner(deadline, due);
+                    deadline.exactly(due);
                     return;
                 }
                 Outcome::Closed
@@ -173,7 +173,7 @@ impl Stream {
     }
 
     /// Whether nothing is left to do.
-    pub(super) fn is_over(&mut self, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn is_over(&mut self, deadline: &mut Deadline) -> bool {
         if self.upstream_broken && self.halves[DOWN].lane.is_empty() && self.told == Told::Nothing {
             self.note_acknowledged();
             self.told = Told::Ended(Outcome::Reset);
@@ -189,7 +189,7 @@ impl Stream {
             let waits = self.fate.linger.filter(|at| *at > clock::now());
             return match waits {
                 Some(until) if !(upstream_done && delivered) => {
-                    sooner(deadline, until);
+                    deadline.sooner(until);
                     false
                 }
                 _ => {
@@ -204,7 +204,7 @@ impl Stream {
             if client.eof || until <= clock::now() {
                 return true;
             }
-            sooner(deadline, until);
+            deadline.sooner(until);
             return false;
         }
         let halves = [
@@ -240,7 +240,7 @@ impl Stream {
         if until <= now {
             return true;
         }
-        sooner(deadline, until.min(now + Duration::from_millis(2)));
+        deadline.sooner(until.min(now + Duration::from_millis(2)));
         false
     }
 
@@ -253,7 +253,7 @@ impl Stream {
 
     /// Whether one side has ended and, with nothing on its way that a fault or a partition holds,
     /// no byte has moved for too long: who has gone looks like one who half-closed.
-    fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
+    fn is_deserted(&mut self, deadline: &mut Deadline) -> bool {
         let on_its_way = |half: &Half| {
             !half.lane.is_empty() || half.bulk.as_ref().is_some_and(|bulk| !bulk.is_drained())
         };
@@ -264,12 +264,12 @@ impl Stream {
         let now = clock::now();
         let until =
             *self.fate.moved.get_or_insert(now) + self.session.crossing().context.half_close;
-        sooner(deadline, until);
+        deadline.sooner(until);
         until <= now
     }
 
     /// Whether a client whose answer is lost has gone, and the answer was awaited long enough.
-    fn is_lost_for_good(&mut self, deadline: &mut Option<Instant>) -> bool {
+    fn is_lost_for_good(&mut self, deadline: &mut Deadline) -> bool {
         if !self.client.as_ref().is_some_and(|client| client.eof) {
             return false;
         }
@@ -278,7 +278,7 @@ impl Stream {
         }
         let linger = self.session.crossing().context.linger;
         let until = *self.fate.linger.get_or_insert(clock::now() + linger);
-        sooner(deadline, until);
+        deadline.sooner(until);
         until <= clock::now()
     }
 

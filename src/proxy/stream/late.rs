@@ -2,11 +2,11 @@
 //! learned of it on its way (its host, its bytes, its age).
 
 use super::{Fate, Stream, Told};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::faults::End;
 use crate::operation::Direction;
 use crate::pipeline::Receipt;
-use crate::proxy::watch::sooner;
+use crate::proxy::watch::Deadline;
 
 impl Stream {
     /// Bytes read of the connection, both directions together.
@@ -23,7 +23,7 @@ impl Stream {
 
     /// Asks the rules whose bytes or time have come, and does at once what they want at once: the
     /// next byte is theirs.
-    pub(super) fn ask_late(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn ask_late(&mut self, deadline: &mut Deadline) {
         if self.told != Told::Nothing || self.client.is_none() {
             return;
         }
@@ -32,7 +32,7 @@ impl Stream {
             self.end_due(deadline);
         }
         if let Some(due) = self.session.due() {
-            sooner(deadline, due);
+            deadline.sooner(due);
         }
     }
 }

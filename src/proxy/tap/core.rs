@@ -15,6 +15,7 @@ use crate::operation::{Direction, Phase};
 use crate::pipeline::{ChunkAction, ConnectAction, Hold, Operation, Receipt, Session};
 use crate::protocol::http1::{MAX_HEAD, RequestFramer, ResponseFramer};
 use crate::proxy::lane::Lane;
+use crate::proxy::watch::Deadline;
 
 /// The operation that a connection is until its first request, and what is to be done with it.
 pub(in crate::proxy) type Opening = (Operation, ConnectAction);
@@ -241,7 +242,7 @@ impl Core {
     }
 
     /// Whether the client may be read.
-    pub(super) fn has_room(&self, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn has_room(&self, deadline: &mut Deadline) -> bool {
         let under_way = |e: &Exchange| e.is_forwarded() && !e.complete;
         let goes_on = self.tunnel || self.awaiting.back().is_some_and(|e| under_way(e));
         if self.dead_end.is_some() && !goes_on {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::{ACK_LOOK, FIRST_LOOK, Tap};
-use crate::clock::{self, Instant, Timestamp};
+use crate::clock::{self, Timestamp};
 use crate::evidence::{Cause, Outcome};
 use crate::faults::{End, Side, Then};
 use crate::operation::{Direction, Phase};
 use crate::pipeline::Receipt;
 use crate::proxy::peer::Peer;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::watch::{CLOSING, SETTLING, sooner};
+use crate::proxy::watch::{CLOSING, Deadline, SETTLING};
 
 impl Tap {
     /// The client's connection is broken. With no fault at work its RST goes on to the upstream;
@@ -47,7 +47,7 @@ impl Tap {
     }
 
     /// Does to the client what is due, once all that comes before it has gone.
-    pub(super) fn meet_fate(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn meet_fate(&mut self, deadline: &mut Deadline) {
         let core = &mut self.core;
         let (Some((then, receipt)), None) = (&core.fate, self.ended) else {
             return;
@@ -60,7 +60,7 @@ impl Tap {
         if let (Then::After(time), false) = (*then, lifted) {
             let due = core.lost_at.unwrap_or(core.session.accepted()) + time;
             if due > clock::now() {
-                sooner(deadline, due);
+                deadline.exactly(due);
                 return;
             }
         }
@@ -75,7 +75,7 @@ impl Tap {
             let now = clock::now();
             let until = *self.settle.get_or_insert(now + SETTLING);
             if !client.is_acknowledged() && now < until {
-                sooner(deadline, until.min(now + ACK_LOOK));
+                deadline.sooner(until.min(now + ACK_LOOK));
                 return;
             }
             if client.is_acknowledged() {
@@ -100,7 +100,7 @@ impl Tap {
     }
 
     /// Ends the connection if a fault of an operation wants it now.
-    pub(super) fn meet_ends(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn meet_ends(&mut self, deadline: &mut Deadline) {
         if self.ended.is_some() || self.client.is_none() {
             return;
         }
@@ -123,7 +123,7 @@ impl Tap {
                     self.end_both(end, &receipt);
                     return;
                 }
-                sooner(deadline, until.min(now + ACK_LOOK));
+                deadline.sooner(until.min(now + ACK_LOOK));
             }
         }
         let standing = core.awaiting.iter().chain(&core.telling);
@@ -137,14 +137,14 @@ impl Tap {
             return;
         };
         if due > now {
-            sooner(deadline, due);
+            deadline.exactly(due);
             return;
         }
         let (receipt, witness) = (receipt.clone(), witness.clone());
         if end.reset && self.owes_arrival() {
             let until = *self.settle.get_or_insert(now + SETTLING);
             if now < until {
-                sooner(deadline, until.min(now + ACK_LOOK));
+                deadline.sooner(until.min(now + ACK_LOOK));
                 return;
             }
         }
@@ -208,7 +208,7 @@ impl Tap {
     }
 
     /// Settles answers that were written and that no request has followed.
-    pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Option<Instant>) {
+    pub(super) fn look_for_acknowledgements(&mut self, deadline: &mut Deadline) {
         let waits = self.core.telling.front().is_some_and(|e| e.is_told);
         if self.look.is_none() && !waits {
             return;
@@ -233,12 +233,12 @@ impl Tap {
             _ => {}
         }
         if let Some((at, _)) = self.look {
-            sooner(deadline, at);
+            deadline.sooner(at);
         }
     }
 
     /// Whether nothing is left to do.
-    pub(super) fn is_over(&mut self, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn is_over(&mut self, deadline: &mut Deadline) -> bool {
         if self.closing.is_none() && self.client.as_ref().is_some_and(|client| !client.eof) {
             return false;
         }
@@ -256,7 +256,7 @@ impl Tap {
                 // Once past it wakes nobody: an answer may still be awaited behind it.
                 if !over {
                     let look = if has_it { until } else { now + ACK_LOOK };
-                    sooner(deadline, until.min(look));
+                    deadline.sooner(until.min(look));
                 }
                 (over, false)
             }
@@ -274,7 +274,7 @@ impl Tap {
                 .get_or_insert_with(|| now + self.core.session.crossing().context.linger);
             let cut = self.core.session.cuts().silences(Direction::Upstream);
             if reachable && (self.core.is_owed() || cut) && until > now {
-                sooner(deadline, until);
+                deadline.sooner(until);
                 return false;
             }
             return true;
@@ -300,13 +300,13 @@ impl Tap {
             return true;
         }
         let until = *self.settle.get_or_insert(now + SETTLING);
-        sooner(deadline, until.min(now + ACK_LOOK));
+        deadline.sooner(until.min(now + ACK_LOOK));
         until <= now
     }
 
     /// Whether, with nothing on its way that a fault or a partition holds, no byte has moved for
     /// too long since the client ended: who has gone looks like one who half-closed.
-    pub(super) fn is_deserted(&mut self, deadline: &mut Option<Instant>) -> bool {
+    pub(super) fn is_deserted(&mut self, deadline: &mut Deadline) -> bool {
         let core = &self.core;
         let held = core.up.is_held() || core.down.is_held() || core.awaits_copy();
         if held || core.session.cuts().silent != [false; 2] {
@@ -317,7 +317,7 @@ impl Tap {
         let still = self.moved.filter(|(_, before)| *before == written);
         let (since, _) = *self.moved.insert(still.unwrap_or((now, written)));
         let until = since + core.session.crossing().context.half_close;
-        sooner(deadline, until);
+        deadline.sooner(until);
         until <= now
     }
 
