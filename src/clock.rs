@@ -121,8 +121,8 @@ pub struct Alarm(Option<Box<Armed>>);
 struct Armed {
     /// For the long stretch, and for all of it where there is no precise timer.
     coarse: Pin<Box<tokio::time::Sleep>>,
-    /// For what it is set.
-    deadline: Instant,
+    /// For what the long stretch wakes the task, if it does.
+    far: Option<Instant>,
     /// The deadline for which the precise timer was asked.
     asked: Option<Instant>,
 }
@@ -132,11 +132,8 @@ impl Alarm {
     /// passed. The last deadline that was polled holds; earlier ones may still wake the task, for nothing.
     /// `exact`: moments count, and a thread may be kept awake for them.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant, exact: bool) -> Poll<()> {
-        if self
-            .0
-            .as_ref()
-            .is_some_and(|armed| armed.is_far_from(deadline))
-        {
+        let is_far = |armed: &Armed| armed.is_far_from(deadline);
+        if self.0.as_deref().is_some_and(is_far) {
             return Poll::Pending;
         }
         let now = now();
@@ -148,18 +145,21 @@ impl Alarm {
         let armed = self.0.get_or_insert_with(|| {
             Box::new(Armed {
                 coarse: Box::pin(tokio::time::sleep_until(until)),
-                deadline,
+                far: None,
                 asked: None,
             })
         });
-        armed.deadline = deadline;
+        armed.far = None;
         if long.is_none() && armed.ask_precise(cx, deadline, exact) {
             return Poll::Pending;
         }
         if armed.coarse.deadline() != until {
             armed.coarse.as_mut().reset(until);
         }
+        // A task that has had its turn is told to wait, and then no timer will wake it.
+        let has_a_turn = tokio::task::coop::has_budget_remaining();
         if armed.coarse.as_mut().poll(cx).is_pending() {
+            armed.far = has_a_turn.then_some(deadline);
             return Poll::Pending;
         }
         // The long stretch may have ended just now.
@@ -173,7 +173,7 @@ impl Alarm {
 impl Armed {
     /// Whether it is set for this deadline, and still on the long stretch: without a look at the clock.
     fn is_far_from(&self, deadline: Instant) -> bool {
-        self.deadline == deadline && self.asked != Some(deadline) && !self.coarse.is_elapsed()
+        self.far == Some(deadline) && !self.coarse.is_elapsed()
     }
 
     /// Whether the precise timer will wake the task at `deadline`.
@@ -215,5 +215,21 @@ mod tests {
         })
         .await;
         assert!(now() >= near && now() < far);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_had_its_turn_is_woken_all_the_same() {
+        let deadline = now() + Duration::from_millis(20);
+        let mut alarm = Alarm::default();
+        let mut turn = 0;
+        let waiting = std::future::poll_fn(|cx| {
+            turn += 1;
+            while turn == 1 && tokio::task::coop::has_budget_remaining() {
+                let _ = std::pin::pin!(tokio::task::coop::consume_budget()).poll(cx);
+            }
+            alarm.poll(cx, deadline, false)
+        });
+        within(Duration::from_secs(10), waiting).await.unwrap();
+        assert!(now() >= deadline);
     }
 }

@@ -881,3 +881,51 @@ async fn a_closed_client_that_stays_costs_nothing_while_an_answer_is_awaited() {
         "{used:?} of half a second"
     );
 }
+
+/// Whoever says that it asks for nothing more is not waited for; it still gets all of its answer, and a
+/// FIN behind it, however long it takes to read.
+#[tokio::test]
+async fn who_asks_for_nothing_more_gets_all_of_the_answer_and_a_fin() {
+    let body = "x".repeat(300_000);
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for answer in [
+        answer.clone(),
+        answer.replace(&body, "").replace("300000", "0"),
+    ] {
+        let said = answer.clone();
+        let server = Server::start(move |mut c| {
+            let said = said.clone();
+            async move {
+                c.request().await?;
+                tokio::io::AsyncWriteExt::write_all(&mut c.socket, said.as_bytes()).await
+            }
+        })
+        .await;
+        let rig = Rig::new();
+        let addr = rig.http(server.addr).await;
+        let mut clients = Vec::new();
+        for _ in 0..20 {
+            let mut client = Client::connect(addr).await;
+            client
+                .send("GET / HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
+                .await;
+            clients.push(client);
+        }
+        for client in &mut clients {
+            assert!(client.rest().await == (answer.clone(), true));
+        }
+        for record in rig.closed(20).await {
+            let told = (record.client.outcome, record.client.bytes);
+            assert_eq!(told, (Outcome::Answered, answer.len() as u64));
+            assert_eq!(
+                (record.class, record.cause),
+                (Class::Acknowledged, Cause::None)
+            );
+        }
+        rig.quiet().await;
+        drop(clients);
+    }
+}
